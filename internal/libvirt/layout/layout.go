@@ -1,0 +1,69 @@
+// Package layout names the places inside a launcher pod. The pod's manifest (virt-controller), the domain's XML
+// (virt-handler) and the launcher itself agree on them here and nowhere else.
+package layout
+
+import "path"
+
+// Fixed places.
+const (
+	// SocketDir is an emptyDir (SocketVolume) through which virt-handler reaches the launcher from the node.
+	SocketDir    = "/var/run/kubevirt/sockets"
+	SocketVolume = "sockets"
+	// LauncherSocketName is the launcher's socket in SocketDir.
+	LauncherSocketName = "launcher.sock"
+	LauncherSocket     = SocketDir + "/" + LauncherSocketName
+	// PrivateDir is an emptyDir (PrivateVolume) for everything else the launcher writes: it is HOME and every XDG directory.
+	PrivateDir    = "/var/run/kubevirt-private"
+	PrivateVolume = "private"
+	// CacheDir is XDG_CACHE_HOME, RuntimeDir XDG_RUNTIME_DIR, ConfigDir XDG_CONFIG_HOME.
+	CacheDir   = PrivateDir + "/cache"
+	RuntimeDir = PrivateDir + "/run"
+	ConfigDir  = PrivateDir + "/config"
+	// DiskDir holds overlays and empty disks, ISODir generated images, NVRAMDir firmware variables.
+	DiskDir  = PrivateDir + "/disks"
+	ISODir   = PrivateDir + "/iso"
+	NVRAMDir = PrivateDir + "/nvram"
+	// SerialSocket and VNCSocket are where QEMU listens.
+	SerialSocket = PrivateDir + "/serial0"
+	VNCSocket    = PrivateDir + "/vnc"
+	AgentSocket  = PrivateDir + "/agent"
+	// MigrationDir holds the sockets of a migration's streams.
+	MigrationDir = SocketDir + "/migration"
+	// KernelBootDir is where the kernel boot image is mounted.
+	KernelBootDir = "/var/run/kubevirt-kernel-boot"
+	// HotplugDir is where hot-plugged volumes appear.
+	HotplugDir = "/var/run/kubevirt/hotplug-disks"
+	// UID is the user and group everything in the pod runs as.
+	UID = 107
+	// ComputeContainer is the container that runs the launcher.
+	ComputeContainer = "compute"
+)
+
+// ImageVolume is where a container disk's image is mounted.
+func ImageVolume(volume string) string { return path.Join("/var/run/kubevirt-image-volume", volume) }
+
+// ClaimDir is where a Filesystem claim is mounted; its image is ClaimImage.
+func ClaimDir(volume string) string { return path.Join(PrivateDir, "vmi-disks", volume) }
+
+// ClaimImage is a Filesystem claim's disk image.
+func ClaimImage(volume string) string { return path.Join(ClaimDir(volume), "disk.img") }
+
+// BlockDevice is where a Block claim appears.
+func BlockDevice(volume string) string { return path.Join("/dev", volume) }
+
+// CloudInit is where a cloud-init volume's Secrets are mounted: userdata and networkdata below it.
+func CloudInit(volume string) string { return path.Join(PrivateDir, "cloud-init", volume) }
+
+// Projected is where a configMap, secret, serviceAccount, downwardAPI or sysprep volume is mounted.
+func Projected(volume string) string { return path.Join(PrivateDir, "projected", volume) }
+
+// AccessCredential is where an access credential's Secret is mounted.
+func AccessCredential(secret string) string {
+	return path.Join(PrivateDir, "access-credentials", secret)
+}
+
+// Disk is an overlay or an empty disk made by the launcher.
+func Disk(volume string) string { return path.Join(DiskDir, volume+".qcow2") }
+
+// ISO is an image made by the launcher.
+func ISO(volume string) string { return path.Join(ISODir, volume+".iso") }
