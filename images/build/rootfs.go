@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	suite   = "trixie"
+	keyring = "/usr/share/keyrings/debian-archive-trixie-automatic.gpg"
+)
+
+// rootfs describes a tree that mmdebstrap makes.
+type rootfs struct {
+	name      string
+	suite     string
+	keyring   string
+	variant   string // mmdebstrap's: minbase installs, extract only unpacks
+	packages  []string
+	customize string // script run on the tree before it is used, or empty
+}
+
+// packageList reads a list with one name a line; # starts a comment.
+func packageList(file string) ([]string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the package list: %w", err)
+	}
+	var names []string
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	for lines.Scan() {
+		line, _, _ := strings.Cut(lines.Text(), "#")
+		if line = strings.TrimSpace(line); line != "" {
+			names = append(names, line)
+		}
+	}
+	return names, lines.Err()
+}
+
+// key changes whenever the tree would: with the suite, the packages and the script. A newer package of the same name does not
+// change it: `--refresh` is for that.
+func (r rootfs) key(mirror string) (string, error) {
+	sum := sha256.New()
+	fmt.Fprintln(sum, r.suite, r.variant, mirror, strings.Join(r.packages, ","))
+	if r.customize != "" {
+		script, err := os.ReadFile(r.customize)
+		if err != nil {
+			return "", fmt.Errorf("read the script of %s: %w", r.name, err)
+		}
+		sum.Write(script)
+	}
+	return hex.EncodeToString(sum.Sum(nil))[:16], nil
+}
+
+// tree returns the folder with the tree, made now or by an earlier run. The folder of an older list is removed.
+func (b *builder) tree(ctx context.Context, r rootfs) (string, error) {
+	key, err := r.key(b.mirror)
+	if err != nil {
+		return "", err
+	}
+	home := filepath.Join(b.cache, r.name)
+	dir := filepath.Join(home, key)
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	if err := os.RemoveAll(home); err != nil {
+		return "", fmt.Errorf("clear the old tree of %s: %w", r.name, err)
+	}
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return "", fmt.Errorf("make the folder for %s: %w", r.name, err)
+	}
+	b.logf("%s: fetching %d packages of Debian %s and what they need", r.name, len(r.packages), r.suite)
+	partial := dir + ".partial"
+	args := []string{
+		"--mode=root", "--format=directory", "--variant=" + r.variant, "--keyring=" + r.keyring,
+		`--aptopt=Apt::Install-Recommends "false"`, "--skip=output/dev", "--include=" + strings.Join(r.packages, ","),
+	}
+	if err := b.run(ctx, "mmdebstrap", append(args, r.suite, partial, b.mirror)...); err != nil {
+		return "", fmt.Errorf("make the tree of %s (is %s reachable, and are you root?): %w", r.name, b.mirror, err)
+	}
+	// Not as a hook of mmdebstrap, which still needs apt's files afterwards.
+	if r.customize != "" {
+		if err := b.run(ctx, "sh", r.customize, partial); err != nil {
+			return "", fmt.Errorf("customize the tree of %s: %w", r.name, err)
+		}
+	}
+	if err := os.Rename(partial, dir); err != nil {
+		return "", fmt.Errorf("keep the tree of %s: %w", r.name, err)
+	}
+	return dir, nil
+}
+
+// one returns the only file that matches pattern below dir.
+func one(dir, pattern string) (string, error) {
+	found, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		return "", fmt.Errorf("look for %s: %w", pattern, err)
+	}
+	if len(found) != 1 {
+		return "", fmt.Errorf("%d files %s in %s, want one: %w", len(found), pattern, dir, fs.ErrNotExist)
+	}
+	return found[0], nil
+}
