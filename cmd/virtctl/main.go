@@ -1,0 +1,19 @@
+// Command virtctl gives a Kubernetes cluster virtual machines, and runs them.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"virtctl/internal/commands"
+	"virtctl/internal/commands/terminal"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := commands.Main(ctx, terminal.System(), os.Args)
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,234 @@
+// Package action applies one verb to any number of virtual machines, waits for the outcome and reports it. The power commands
+// are instances of it.
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"virtctl/internal/client"
+	"virtctl/internal/commands/await"
+	"virtctl/internal/commands/factory"
+	"virtctl/internal/commands/output"
+	"virtctl/internal/commands/problem"
+	"virtctl/internal/commands/target"
+)
+
+// Verb is what a command does to one machine.
+type Verb struct {
+	// Kind is what a bare name means.
+	Kind string
+	// Infinitive, as in "cannot start VM web".
+	Infinitive string
+	// Request is the text printed when the server has taken the request, with the kind and name filled in by Do's result.
+	Request func(t client.Target) string
+	// Wish is the text printed for a dry run.
+	Wish func(t client.Target) string
+	// Outcome is the text printed when waiting has succeeded.
+	Outcome func(t client.Target) string
+	// Do sends the request. It may return another target than it was given: pause turns a VM into its VMI.
+	Do func(ctx context.Context, c *client.Client, t client.Target) (client.Target, error)
+	// Goal says what --wait waits for; it is called before Do so that it can look at the state before. Nil: nothing to wait for.
+	Goal func(ctx context.Context, c *client.Client, t client.Target) (await.Goal, error)
+}
+
+// Flags are the flags that every verb has.
+type Flags struct {
+	Selection target.Selection
+	Output    output.Flag
+	Wait      bool
+	Timeout   time.Duration
+	DryRun    bool
+}
+
+// Bind adds the flags; waiting is left out when the verb has nothing to wait for.
+func (o *Flags) Bind(cmd *cobra.Command, waits bool) {
+	flags := cmd.Flags()
+	o.Selection.Bind(flags)
+	o.Output.Bind(cmd, "", output.Name, output.JSON, output.YAML)
+	flags.BoolVar(&o.DryRun, "dry-run", false, "Let the server check the request without carrying it out")
+	if waits {
+		flags.BoolVar(&o.Wait, "wait", false, "Wait until it has happened, and say why if it does not")
+		flags.DurationVar(&o.Timeout, "timeout", 5*time.Minute, "With --wait: how long to wait at most; 0 waits for ever")
+	}
+}
+
+// Check reports a wrong combination of flags.
+func (o *Flags) Check(args []string) error {
+	if o.Wait && o.DryRun {
+		return problem.Usagef("--wait and --dry-run exclude each other: a dry run changes nothing that could be waited for")
+	}
+	if o.Timeout < 0 {
+		return problem.Usagef("--timeout must not be negative")
+	}
+	if err := o.Output.Check(); err != nil {
+		return err
+	}
+	return o.Selection.Check(args)
+}
+
+// Run does the verb to every chosen machine. One failure does not keep the others from being tried.
+func Run(ctx context.Context, f *factory.Factory, verb Verb, flags *Flags, args []string) error {
+	if err := flags.Check(args); err != nil {
+		return err
+	}
+	targets, err := flags.Selection.Resolve(ctx, f, verb.Kind, args)
+	if err != nil {
+		return err
+	}
+	c, err := f.Client()
+	if err != nil {
+		return err
+	}
+	if flags.DryRun && flags.Output.IsTable() {
+		f.Streams.Print("Dry Run execution\n")
+	}
+	r := &runner{factory: f, client: c, verb: verb, flags: flags}
+	started := r.request(ctx, targets)
+	if flags.Wait && verb.Goal != nil {
+		r.wait(ctx, started)
+	}
+	return r.failures.result(f)
+}
+
+type runner struct {
+	factory  *factory.Factory
+	client   *client.Client
+	verb     Verb
+	flags    *Flags
+	failures failures
+}
+
+// requested is a machine whose request has been taken.
+type requested struct {
+	target client.Target
+	goal   await.Goal
+}
+
+// request sends the requests in the order given.
+func (r *runner) request(ctx context.Context, targets []client.Target) []requested {
+	var taken []requested
+	for _, t := range targets {
+		var goal await.Goal
+		if r.flags.Wait && r.verb.Goal != nil {
+			g, err := r.verb.Goal(ctx, r.client, t)
+			if err != nil {
+				r.fail(t, err)
+				continue
+			}
+			goal = g
+		}
+		done, err := r.verb.Do(ctx, r.client, t)
+		if err != nil {
+			r.fail(t, err)
+			continue
+		}
+		taken = append(taken, requested{target: done, goal: goal})
+		if !r.flags.Wait || r.verb.Goal == nil {
+			r.report(ctx, done, r.verb.Request)
+		} else if r.flags.Output.IsTable() {
+			r.factory.Streams.Say("%s, waiting\n", r.verb.Request(done))
+		}
+	}
+	return taken
+}
+
+func (r *runner) wait(ctx context.Context, started []requested) {
+	if r.flags.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.flags.Timeout)
+		defer cancel()
+	}
+	waiter := &await.Waiter{Client: r.client}
+	if r.factory.Streams.ErrTTY {
+		waiter.Report = func(t client.Target, seen string) { r.factory.Streams.Say("%s: %s\n", t.Name, seen) }
+	}
+	var all sync.WaitGroup
+	var printing sync.Mutex
+	for _, one := range started {
+		all.Go(func() {
+			_, err := waiter.For(ctx, one.target, one.goal)
+			printing.Lock()
+			defer printing.Unlock()
+			if err != nil {
+				r.failures.add(r.factory, err)
+				return
+			}
+			r.report(ctx, one.target, r.verb.Outcome)
+		})
+	}
+	all.Wait()
+}
+
+// report prints a machine's line, or the object if -o asks for it.
+func (r *runner) report(ctx context.Context, t client.Target, text func(client.Target) string) {
+	if r.flags.Output.IsTable() {
+		if r.flags.DryRun {
+			text = r.verb.Wish
+		}
+		r.factory.Streams.Print("%s\n", text(t))
+		return
+	}
+	if err := r.object(ctx, t); err != nil {
+		r.fail(t, err)
+	}
+}
+
+func (r *runner) object(ctx context.Context, t client.Target) error {
+	if t.Resource == target.VMI {
+		if r.flags.Output.Format == output.Name {
+			return r.flags.Output.Object(r.factory.Streams, client.VirtualMachineInstance(), t.Name, nil)
+		}
+		vmi, err := r.client.VMIs(t.Namespace).Get(ctx, t.Name)
+		if err != nil {
+			return err
+		}
+		return r.flags.Output.Object(r.factory.Streams, client.VirtualMachineInstance(), t.Name, vmi)
+	}
+	if r.flags.Output.Format == output.Name {
+		return r.flags.Output.Object(r.factory.Streams, client.VirtualMachine(), t.Name, nil)
+	}
+	vm, err := r.client.VMs(t.Namespace).Get(ctx, t.Name)
+	if err != nil {
+		return err
+	}
+	return r.flags.Output.Object(r.factory.Streams, client.VirtualMachine(), t.Name, vm)
+}
+
+func (r *runner) fail(t client.Target, err error) {
+	r.failures.add(r.factory, fmt.Errorf("cannot %s %s %s: %w", r.verb.Infinitive, target.Word(t), t.Name, err))
+}
+
+// failures collects what went wrong with single machines.
+type failures struct {
+	errs []error
+}
+
+// add keeps an error for the end.
+func (f *failures) add(_ *factory.Factory, err error) { f.errs = append(f.errs, err) }
+
+// result is the error of the whole command: the only one, or all of them printed and one exit code that fits.
+func (f *failures) result(fac *factory.Factory) error {
+	switch len(f.errs) {
+	case 0:
+		return nil
+	case 1:
+		return f.errs[0]
+	}
+	code := problem.CodeOf(f.errs[0])
+	for _, err := range f.errs {
+		if errors.Is(err, context.Canceled) {
+			return problem.Silent(problem.Interrupted)
+		}
+		fac.Streams.Say("error: %s\n", problem.Explain(err))
+		if problem.CodeOf(err) != code {
+			code = problem.Failure
+		}
+	}
+	return problem.Silent(code)
+}

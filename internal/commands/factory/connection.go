@@ -1,0 +1,123 @@
+package factory
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/spf13/pflag"
+	// Identity providers that a kubeconfig may name besides exec plugins.
+	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/transport"
+
+	"virtctl/internal/commands/problem"
+	"virtctl/internal/commands/terminal"
+)
+
+// Connection holds the flags that choose cluster, user and namespace: kubectl's own names.
+//
+// It uses clientcmd directly: genericclioptions.ConfigFlags would bring kustomize and the whole resource builder into the binary.
+type Connection struct {
+	streams   *terminal.Streams
+	loading   *clientcmd.ClientConfigLoadingRules
+	overrides clientcmd.ConfigOverrides
+	verbosity int
+	flags     *pflag.FlagSet
+	config    func() clientcmd.ClientConfig
+}
+
+func newConnection(streams *terminal.Streams) *Connection {
+	c := &Connection{streams: streams, loading: &clientcmd.ClientConfigLoadingRules{}}
+	c.config = sync.OnceValue(func() clientcmd.ClientConfig {
+		rules := clientcmd.NewDefaultClientConfigLoadingRules()
+		rules.ExplicitPath = c.loading.ExplicitPath
+		return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &c.overrides)
+	})
+	return c
+}
+
+// Bind adds the flags.
+func (c *Connection) Bind(flags *pflag.FlagSet) {
+	own := pflag.NewFlagSet("connection", pflag.ContinueOnError)
+	own.StringVar(&c.loading.ExplicitPath, "kubeconfig", "", "Path to the kubeconfig file; default $KUBECONFIG, else ~/.kube/config")
+	clientcmd.BindOverrideFlags(&c.overrides, own, clientcmd.RecommendedConfigOverrideFlags(""))
+	own.IntVarP(&c.verbosity, "v", "v", 0, "Verbosity of the log on stderr; 6 shows every request to the API server, 8 its headers too")
+	flags.AddFlagSet(own)
+	c.flags = own
+}
+
+// Args are the command-line arguments that make another invocation of this program reach the same cluster as the same user.
+func (c *Connection) Args() []string {
+	var args []string
+	c.flags.VisitAll(func(flag *pflag.Flag) {
+		if flag.Value.String() != flag.DefValue && flag.Name != "namespace" {
+			args = append(args, fmt.Sprintf("--%s=%s", flag.Name, flag.Value.String()))
+		}
+	})
+	return args
+}
+
+// Context names the kubeconfig context in use, or "" if there is none.
+func (c *Connection) Context() string {
+	if c.overrides.CurrentContext != "" {
+		return c.overrides.CurrentContext
+	}
+	raw, err := c.config().RawConfig()
+	if err != nil {
+		return ""
+	}
+	return raw.CurrentContext
+}
+
+func (c *Connection) clientConfig() clientcmd.ClientConfig { return c.config() }
+
+func (c *Connection) restConfig() (*rest.Config, error) {
+	config, err := c.config().ClientConfig()
+	if err != nil {
+		return nil, configError(err)
+	}
+	if c.verbosity >= 6 {
+		config.Wrap(transport.WrapperFunc(c.trace))
+	}
+	return config, nil
+}
+
+func configError(err error) error {
+	if clientcmd.IsEmptyConfig(err) {
+		return problem.ErrNoCluster
+	}
+	return fmt.Errorf("read the kubeconfig: %w", err)
+}
+
+// trace prints each request with its answer and duration.
+func (c *Connection) trace(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(req *http.Request) (*http.Response, error) {
+		start := time.Now()
+		resp, err := next.RoundTrip(req)
+		answer := "no answer"
+		if resp != nil {
+			answer = resp.Status
+		}
+		c.streams.Say("%s %s: %s in %s\n", req.Method, req.URL, answer, time.Since(start).Round(time.Millisecond))
+		if c.verbosity >= 8 {
+			for name, values := range req.Header {
+				if name != "Authorization" {
+					c.streams.Say("  > %s: %s\n", name, values)
+				}
+			}
+			if resp != nil {
+				for name, values := range resp.Header {
+					c.streams.Say("  < %s: %s\n", name, values)
+				}
+			}
+		}
+		return resp, err
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

@@ -1,0 +1,52 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"virtctl/internal/commands/factory"
+	"virtctl/internal/commands/problem"
+	"virtctl/internal/commands/terminal"
+)
+
+// Main runs one invocation and gives its exit status. arguments begins with the program's own name.
+func Main(ctx context.Context, streams *terminal.Streams, arguments []string) int {
+	f := factory.New(streams, ProgramName(arguments[0]), arguments[0])
+	root := NewRoot(f)
+	root.SetArgs(arguments[1:])
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return int(problem.OK)
+	}
+	if ctx.Err() != nil {
+		err = problem.With(problem.Interrupted, fmt.Errorf("interrupted"))
+	}
+	if !problem.IsSilent(err) {
+		report(f, err)
+	}
+	return int(problem.CodeOf(err))
+}
+
+func report(f *factory.Factory, err error) {
+	f.Streams.Say("error: %s\n", problem.Explain(err))
+	for _, hint := range problem.Hints(err, problem.Where{Program: f.Program, Server: f.Server(), Context: f.Connection.Context()}) {
+		f.Streams.Say("hint: %s\n", hint)
+	}
+}
+
+// ProgramName is what the user types: a program called kubectl-virt is used as "kubectl virt".
+func ProgramName(arg0 string) string {
+	base := strings.TrimSuffix(filepath.Base(arg0), ".exe")
+	if strings.HasSuffix(base, "-virt") {
+		return strings.TrimSuffix(base, "-virt") + " virt"
+	}
+	return "virtctl"
+}
+
+func hide(shown map[string]bool) func(*pflag.Flag) {
+	return func(flag *pflag.Flag) { flag.Hidden = !shown[flag.Name] }
+}

@@ -1,0 +1,88 @@
+// Package commands puts the command line together: one package per command below it, one tree here.
+package commands
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"virtctl/internal/commands/console"
+	"virtctl/internal/commands/create"
+	"virtctl/internal/commands/factory"
+	"virtctl/internal/commands/get"
+	"virtctl/internal/commands/start"
+	"virtctl/internal/commands/stop"
+	"virtctl/internal/commands/version"
+)
+
+// constructor makes one command.
+type constructor func(*factory.Factory) *cobra.Command
+
+// group is a heading of the help with its commands.
+type group struct {
+	id, title string
+	commands  []constructor
+}
+
+// groups lists every command under its heading, in the order of the help.
+func groups() []group {
+	return []group{
+		{"create", "Create virtual machines:", []constructor{create.NewCmd}},
+		{"power", "Start and stop:", []constructor{start.NewCmd, stop.NewCmd}},
+		{"access", "Get in:", []constructor{console.NewCmd}},
+		{"inspect", "Look:", []constructor{get.NewCmd}},
+		{"platform", "The platform:", platform()},
+		{"self", "About this program:", []constructor{version.NewCmd}},
+	}
+}
+
+// platform lists the commands that install and look after the platform itself. Their packages stand beside the others:
+// internal/commands/install exports NewCmd(*factory.Factory) *cobra.Command and is added here, and so on.
+func platform() []constructor {
+	return []constructor{}
+}
+
+// NewRoot makes the whole tree for one invocation.
+func NewRoot(f *factory.Factory) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "virtctl",
+		Short: "Virtual machines on Kubernetes",
+		Long: `virtctl gives a Kubernetes cluster virtual machines, and then runs them: it installs the platform, creates, starts,
+stops, migrates and inspects machines, and opens their consoles, screens and ports.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: f.Program},
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(f.Streams.In)
+	root.SetOut(f.Streams.Out)
+	root.SetErr(f.Streams.Err)
+	f.Connection.Bind(root.PersistentFlags())
+	for _, g := range groups() {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, make := range g.commands {
+			cmd := make(f)
+			cmd.GroupID = g.id
+			root.AddCommand(cmd)
+		}
+	}
+	help(root, f.Program)
+	return root
+}
+
+// help lays out the help: a command's own flags, and of the global ones only those that are asked for most.
+func help(root *cobra.Command, program string) {
+	shown := map[string]bool{"namespace": true, "context": true, "kubeconfig": true}
+	root.PersistentFlags().VisitAll(hide(shown))
+	inner := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		Personalise(cmd, program)
+		inner(cmd, args)
+	})
+}
+
+// Personalise writes the program's name into a command's texts.
+func Personalise(cmd *cobra.Command, program string) {
+	replace := strings.NewReplacer("{{ProgramName}}", program)
+	cmd.Long, cmd.Example = replace.Replace(cmd.Long), replace.Replace(cmd.Example)
+}

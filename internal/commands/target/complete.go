@@ -1,0 +1,73 @@
+package target
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"virtctl/internal/client"
+	"virtctl/internal/commands/factory"
+)
+
+// completionTime bounds how long a shell is kept waiting for names.
+const completionTime = 2 * time.Second
+
+// Complete offers the names of the machines in the namespace.
+func Complete(f *factory.Factory, kind string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return Names(cmd.Context(), f, kind, typed, args), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// CompleteOne offers names for a command that takes one.
+func CompleteOne(f *factory.Factory, kind string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return Names(cmd.Context(), f, kind, typed, args), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// Names gives the names that begin as typed and are not among those given already; KIND/ before the name is understood.
+func Names(ctx context.Context, f *factory.Factory, kind, typed string, taken []string) []cobra.Completion {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(ctx, completionTime)
+	defer cancel()
+	prefix := ""
+	if word, rest, found := strings.Cut(typed, "/"); found {
+		named, ok := KindOf(word)
+		if !ok {
+			return nil
+		}
+		kind, prefix, typed = named, word+"/", rest
+	}
+	namespace, _, err := f.Namespace()
+	if err != nil {
+		return nil
+	}
+	c, err := f.Client()
+	if err != nil {
+		return nil
+	}
+	found, err := list(ctx, c, Target{kind, namespace}, "")
+	if err != nil {
+		return nil
+	}
+	return offer(found, prefix, typed, taken)
+}
+
+func offer(found []client.Target, prefix, typed string, taken []string) []cobra.Completion {
+	var names []cobra.Completion
+	for _, t := range found {
+		if strings.HasPrefix(t.Name, typed) && !slices.Contains(taken, prefix+t.Name) {
+			names = append(names, prefix+t.Name)
+		}
+	}
+	return names
+}
