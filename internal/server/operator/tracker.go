@@ -1,0 +1,116 @@
+package operator
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"virtctl/internal/apply"
+)
+
+// tracker applies objects only when that can change something: when what is wanted is new, or when the stored object is not
+// the one this process left behind. An idle cluster sees no writes from it.
+type tracker struct {
+	applier apply.Applier
+	reader  client.Reader
+
+	mu      sync.Mutex
+	applied map[string]applied
+}
+
+// applied is what was wanted and what the API server answered.
+type applied struct {
+	hash    [sha256.Size]byte
+	version string
+}
+
+// parallelApplies keeps an installation short without flooding the API server.
+const parallelApplies = 8
+
+func (t *tracker) applyAll(ctx context.Context, objects []runtime.Object) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelApplies)
+	for _, obj := range objects {
+		group.Go(func() error { return t.apply(ctx, obj) })
+	}
+	return group.Wait()
+}
+
+func (t *tracker) apply(ctx context.Context, obj runtime.Object) error {
+	u, err := apply.Unstructured(obj)
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(u)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", apply.Describe(u), err)
+	}
+	hash, key := sha256.Sum256(body), apply.Describe(u)
+	t.mu.Lock()
+	last, known := t.applied[key]
+	t.mu.Unlock()
+	if known && last.hash == hash {
+		version, err := t.stored(ctx, obj, u)
+		if err != nil {
+			return err
+		}
+		if version == last.version {
+			return nil
+		}
+	}
+	after, _, err := t.applier.Apply(ctx, u)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	t.applied[key] = applied{hash: hash, version: contentVersion(after)}
+	t.mu.Unlock()
+	return nil
+}
+
+// stored is the version of the object in the cache, or "" when it is not there.
+func (t *tracker) stored(ctx context.Context, obj runtime.Object, u *unstructured.Unstructured) (string, error) {
+	var live client.Object
+	switch u.GetKind() {
+	case "Deployment", "DaemonSet", "Secret", "ConfigMap":
+		typed, ok := obj.DeepCopyObject().(client.Object)
+		if !ok {
+			return "", fmt.Errorf("%s cannot be read back", apply.Describe(u))
+		}
+		live = typed
+	default:
+		live = metadata(u.GroupVersionKind())
+	}
+	err := t.reader.Get(ctx, client.ObjectKeyFromObject(u), live)
+	if apierrors.IsNotFound(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", apply.Describe(u), err)
+	}
+	return contentVersion(live), nil
+}
+
+// contentVersion changes when what was asked for changes. Where the API server counts generations, status updates (a
+// Deployment's progress) do not count.
+func contentVersion(obj metav1.Object) string {
+	if g := obj.GetGeneration(); g != 0 {
+		return fmt.Sprintf("%s/%d/%v", obj.GetUID(), g, obj.GetLabels())
+	}
+	return fmt.Sprintf("%s@%s", obj.GetUID(), obj.GetResourceVersion())
+}
+
+func (t *tracker) forget(u *unstructured.Unstructured) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.applied, apply.Describe(u))
+}
