@@ -115,7 +115,8 @@ func (b *builder) takenBuses() map[uint]bool {
 // devices, which libvirt puts behind a bridge.
 func express(model string) bool { return model != "virtio-transitional" }
 
-// pciDevices lists where to write the addresses of devices that want a root port, interfaces first, in a fixed order.
+// pciDevices lists where to write the addresses of devices that want a root port: interfaces first, and last what users add
+// and remove most, so that the others keep their place.
 func (b *builder) pciDevices() (interfaces, others []**libvirtxml.DomainAddress) {
 	devices := b.dom.Devices
 	for i := range devices.Interfaces {
@@ -127,21 +128,6 @@ func (b *builder) pciDevices() (interfaces, others []**libvirtxml.DomainAddress)
 		device := &devices.Controllers[i]
 		if device.Type == "usb" && device.Model == "qemu-xhci" ||
 			(device.Type == "scsi" || device.Type == "virtio-serial") && express(device.Model) {
-			others = append(others, &device.Address)
-		}
-	}
-	for i := range devices.Disks {
-		if device := &devices.Disks[i]; device.Model != "" && express(device.Model) && device.Address == nil {
-			others = append(others, &device.Address)
-		}
-	}
-	for i := range devices.Inputs {
-		if device := &devices.Inputs[i]; device.Model != "" && express(device.Model) {
-			others = append(others, &device.Address)
-		}
-	}
-	for i := range devices.Hostdevs {
-		if device := &devices.Hostdevs[i]; device.SubsysUSB == nil && device.Address == nil {
 			others = append(others, &device.Address)
 		}
 	}
@@ -158,6 +144,21 @@ func (b *builder) pciDevices() (interfaces, others []**libvirtxml.DomainAddress)
 	}
 	for i := range devices.Memorydevs {
 		others = append(others, &devices.Memorydevs[i].Address)
+	}
+	for i := range devices.Inputs {
+		if device := &devices.Inputs[i]; device.Model != "" && express(device.Model) {
+			others = append(others, &device.Address)
+		}
+	}
+	for i := range devices.Hostdevs {
+		if device := &devices.Hostdevs[i]; device.SubsysUSB == nil && device.Address == nil {
+			others = append(others, &device.Address)
+		}
+	}
+	for i := range devices.Disks {
+		if device := &devices.Disks[i]; device.Model != "" && express(device.Model) && device.Address == nil {
+			others = append(others, &device.Address)
+		}
 	}
 	return interfaces, others
 }
