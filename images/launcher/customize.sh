@@ -17,6 +17,8 @@ for package in $unused; do
     for list in "var/lib/dpkg/info/$package.list" "var/lib/dpkg/info/$package:amd64.list"; do
         [ -e "$list" ] || continue
         while read -r file; do
+            # /var/run and the like are absolute links, which lead out of the tree.
+            case $file in /usr/*|/etc/*|/bin/*|/sbin/*|/lib/*|/lib64/*) ;; *) continue ;; esac
             if [ -h ".$file" ] || [ -f ".$file" ]; then rm -f ".$file"; fi
         done <"$list"
     done
@@ -47,25 +49,28 @@ for filter in usr/lib/x86_64-linux-gnu/nbdkit/filters/*; do
 done
 
 # The list of packages stays (scanners read it); the rest of the package managers' state goes.
-cp var/lib/dpkg/status /tmp/virtctl-status.$$
+mv var/lib/dpkg/status dpkg-status
 rm -rf var/lib/dpkg var/lib/apt var/cache etc/apt etc/dpkg usr/lib/apt usr/lib/dpkg
 mkdir -p var/lib/dpkg var/cache
-mv /tmp/virtctl-status.$$ var/lib/dpkg/status
+mv dpkg-status var/lib/dpkg/status
 rm -rf usr/share/doc usr/share/man usr/share/info usr/share/locale usr/share/lintian usr/share/bash-completion usr/share/zsh \
     usr/share/perl5 usr/share/pam* usr/share/polkit-1 usr/share/dbus-1 usr/share/debconf usr/share/apparmor* usr/share/augeas \
     usr/share/common-licenses usr/share/applications usr/share/icons usr/share/alsa usr/share/systemd usr/share/menu usr/share/bug \
     usr/lib/systemd usr/lib/tmpfiles.d usr/lib/sysusers.d usr/lib/udev usr/lib/x86_64-linux-gnu/perl-base usr/lib/locale usr/lib/init \
     usr/lib/x86_64-linux-gnu/sasl2 usr/lib/x86_64-linux-gnu/gconv usr/lib/x86_64-linux-gnu/security usr/lib/polkit-1 usr/lib/pcrlock.d usr/lib/kernel usr/lib/dbus-1.0 \
-    usr/share/gdb usr/share/keyrings usr/share/initramfs-tools usr/share/base-passwd usr/share/zoneinfo usr/games usr/include usr/src
+    usr/share/gdb usr/share/keyrings usr/share/initramfs-tools usr/share/base-passwd usr/share/ca-certificates usr/share/zoneinfo usr/games usr/include usr/src
 rm -rf var/log/* var/spool var/mail var/backups var/local var/opt var/lib/systemd var/lib/pam var/lib/polkit-1 var/lib/logrotate \
     etc/cron* etc/logrotate* etc/systemd etc/init.d etc/rc?.d etc/pam* etc/polkit-1 etc/apparmor* etc/dbus-1 etc/security \
+    etc/binfmt.d etc/ca-certificates etc/ca-certificates.conf etc/credstore* etc/environment etc/fstab etc/hostname etc/inputrc etc/issue* \
+    etc/kernel etc/localtime etc/modules-load.d etc/motd etc/opt etc/qemu-if* etc/resolv.conf etc/rmt etc/sasl2 etc/selinux etc/ssh \
+    etc/vconsole.conf usr/sbin/*-shell* usr/sbin/iconvconfig usr/sbin/ldconfig usr/sbin/installkernel usr/sbin/zic usr/sbin/update-ca-certificates \
     etc/skel etc/default etc/profile.d etc/update-motd.d etc/X11 etc/xml etc/sgml etc/tmpfiles.d etc/debconf.conf etc/machine-id
 rm -rf boot home media mnt opt srv root/.[!.]* tmp/* var/tmp/* run/*
 
 # Accounts: programs look up the name of the user they run as.
 cat >etc/passwd <<'P'
 root:x:0:0:root:/root:/usr/sbin/nologin
-qemu:x:107:107:qemu:/var/run/kubevirt-private:/usr/sbin/nologin
+qemu:x:107:107:qemu:/run/kubevirt-private:/usr/sbin/nologin
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 P
 printf 'root:x:0:\nqemu:x:107:\nnogroup:x:65534:\n' >etc/group
@@ -73,6 +78,9 @@ rm -f etc/shadow* etc/gshadow* etc/passwd- etc/group- etc/subuid* etc/subgid* et
 # The same in every pod: what must differ from pod to pod (libvirt's host_uuid) is set by the launcher.
 echo 7f0d4be2c1f54b0f8a2f5d3c9e6b1a70 >etc/machine-id
 
-mkdir -p var/run/kubevirt-private tmp var/tmp
+mkdir -p run/kubevirt-private run/lock tmp var/tmp
 find . -xdev \( -type f -o -type d \) -perm /7002 -exec chmod u-s,g-s,o-wt {} +
+# Links to what is gone. Absolute ones would be looked up on this machine instead: only those are named that are known to dangle.
+find etc/ssl/certs -type l -delete
+find usr etc -xdev -xtype l ! -lname '/*' ! -lname '../proc/*' -delete
 find . -xdev -type d -empty -path './usr/*' -delete
