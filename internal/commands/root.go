@@ -6,12 +6,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"virtctl/internal/commands/check"
 	"virtctl/internal/commands/console"
 	"virtctl/internal/commands/create"
 	"virtctl/internal/commands/factory"
 	"virtctl/internal/commands/get"
+	"virtctl/internal/commands/install"
 	"virtctl/internal/commands/start"
+	"virtctl/internal/commands/status"
 	"virtctl/internal/commands/stop"
+	"virtctl/internal/commands/uninstall"
 	"virtctl/internal/commands/version"
 )
 
@@ -39,7 +43,7 @@ func groups() []group {
 // platform lists the commands that install and look after the platform itself. Their packages stand beside the others:
 // internal/commands/install exports NewCmd(*factory.Factory) *cobra.Command and is added here, and so on.
 func platform() []constructor {
-	return []constructor{}
+	return []constructor{install.NewCmd, status.NewCmd, check.NewCmd, uninstall.NewCmd}
 }
 
 // NewRoot makes the whole tree for one invocation.

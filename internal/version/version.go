@@ -11,6 +11,9 @@ var (
 	version   = "v0.1.0-dev"
 	commit    = ""
 	buildDate = ""
+	// registry and tag name the images that belong to this build.
+	registry = "localhost/virtctl"
+	tag      = "dev"
 )
 
 // API is the KubeVirt release whose public API this build speaks.
@@ -29,6 +32,12 @@ type Info struct {
 
 // Version is this build's own version, for example v0.1.0.
 func Version() string { return version }
+
+// Registry is where this build's images are by default.
+func Registry() string { return registry }
+
+// Tag is the tag of this build's images.
+func Tag() string { return tag }
 
 // Get describes this build. GitVersion starts with the API's version, so that clients which compare major and minor versions
 // judge compatibility rightly, and carries our own version as build metadata.
