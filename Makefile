@@ -1,0 +1,92 @@
+# virtctl: everything that is built, tested and measured. `make help` lists the targets.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+export GOFLAGS ?= -buildvcs=false
+# The checksums of the libvirt modules are in go.sum; the public checksum database does not know them.
+export GONOSUMDB ?= libvirt.org/*
+
+RELEASE  ?= v0.1.0
+# A build is named after what is in it, so that installing a changed tree is an upgrade.
+ifndef VERSION
+SOURCES  := cmd internal images go.mod go.sum
+VERSION  := $(RELEASE)-$(shell (git ls-files -s -- $(SOURCES); git diff -- $(SOURCES); git ls-files -o --exclude-standard -z -- $(SOURCES) | xargs -0r cat) 2>/dev/null | sha1sum | cut -c1-10)
+endif
+IMAGE_PREFIX ?= localhost/virtctl
+PKG      := virtctl/internal/version
+LDFLAGS  := -s -w -X $(PKG).version=$(RELEASE) -X $(PKG).registry=$(IMAGE_PREFIX) -X $(PKG).tag=$(VERSION)
+GO_FILES := $(shell git ls-files -co --exclude-standard 'cmd/*.go' 'internal/*.go' 'internal/**/*.yaml' go.mod go.sum)
+GOBUILD  := go build -trimpath -ldflags '$(LDFLAGS)'
+
+include images/images.mk
+include embedded/build.mk
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 20
+
+.PHONY: deps
+DEPS := $(shell sed 's/\#.*//' packages.txt images/packages.txt)
+deps: ## install the Debian packages that building and running need
+	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(DEPS) 2>/dev/null | awk '$$2=="installed"{print $$1}' | sort -u | comm -13 - <(printf '%s\n' $(DEPS) | sort -u)); \
+	if [ -n "$$missing" ]; then apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; fi
+
+.PHONY: build
+build: bin/virtctl bin/virt-server bin/virt-handler bin/virt-launcher ## build the programs
+
+# The version is part of the programs: they are linked again when it changes.
+bin/.version: FORCE
+	@mkdir -p bin
+	@test "$$(cat $@ 2>/dev/null)" = '$(VERSION)' || echo '$(VERSION)' > $@
+FORCE:
+
+bin/virtctl bin/virt-server bin/virt-handler: bin/%: bin/.version $(GO_FILES)
+	CGO_ENABLED=0 $(GOBUILD) -o $@ ./cmd/$*
+
+bin/virt-launcher: bin/.version $(GO_FILES)
+	CGO_ENABLED=1 $(GOBUILD) -o $@ ./cmd/virt-launcher
+
+bin/virt-kube: $(shell git ls-files -co --exclude-standard embedded)
+	$(MAKE) virt-kube
+
+STATE_DIR ?= /var/lib/virt-kube
+NODES     ?= 1
+VIRTCTL   := bin/virtctl --kubeconfig $(STATE_DIR)/kubeconfig
+
+.PHONY: up
+up: deps build bin/virt-kube images ## from nothing to a running VM: cluster, platform, demo VM and its console's first lines
+	bin/virtctl install --embedded --nodes $(NODES) --state-dir $(STATE_DIR) --timeout 10m
+	$(VIRTCTL) create vm --name demo --memory 128Mi --volume-containerdisk src:$(IMAGE_PREFIX)/demo:$(VERSION) | bin/kubectl --kubeconfig $(STATE_DIR)/kubeconfig apply -f -
+	$(VIRTCTL) wait demo --for ready --timeout 2m
+	$(VIRTCTL) get vms
+	$(VIRTCTL) console demo --timeout 30s </dev/null | head -n 20
+
+.PHONY: down
+down: ## stop the embedded cluster and leave nothing behind
+	bin/virt-kube down --state-dir $(STATE_DIR) --purge
+
+.PHONY: generate
+generate: ## write again what is generated: definitions, completions, reference
+	cd internal/crds && go run ./gen .
+	go generate ./internal/commands/...
+
+.PHONY: test test-unit test-e2e
+test: deps test-unit test-e2e ## every tier; what CI runs
+
+UNIT := go test -timeout 15m
+test-unit: deps ## unit, golden and script tests (UPDATE=1 writes golden files again)
+	$(UNIT) ./cmd/... ./images/... ./internal/...
+	cd embedded && $(UNIT) ./...
+
+test-e2e: deps build bin/virt-kube images ## the user's journeys on a cluster of this machine, with real VMs
+	go test -tags e2e -count=1 -timeout 40m -v ./test/e2e/...
+
+.PHONY: bench
+bench: deps build bin/virt-kube images ## measure docs/promises.md, each figure beside its floor
+	go test -tags bench -count=1 -timeout 60m -v ./test/bench/...
+
+.PHONY: lint
+lint: ## style and import rules
+	go vet ./...
+	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2 run ./...
