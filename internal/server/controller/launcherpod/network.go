@@ -26,7 +26,8 @@ type multusNetwork struct {
 }
 
 // SecondaryLink is the name of the pod's link for a network other than the pod's own. It follows from the network's name in
-// the VMI, so that adding or removing another network never renames it; 14 characters, as the kernel allows 15.
+// the VMI, so that adding or removing another network never renames it; 14 characters, as the kernel allows 15. A test holds
+// it equal to network.SecondaryLink, by which virt-handler finds the link; importing that here would bring in netlink.
 func SecondaryLink(network string) string {
 	sum := sha256.Sum256([]byte(network))
 	return "pod" + hex.EncodeToString(sum[:])[:11]

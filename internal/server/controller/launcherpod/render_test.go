@@ -13,7 +13,17 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"virtctl/internal/clusterconfig"
+	"virtctl/internal/network"
 )
+
+// virt-handler looks for a secondary network under the name the pod was told to give it.
+func TestSecondaryLink(t *testing.T) {
+	for _, name := range []string{"storage", "", "a-network-with-a-rather-long-name"} {
+		if got, want := SecondaryLink(name), network.SecondaryLink(name); got != want {
+			t.Errorf("network %q: the pod calls it %s, the handler looks for %s", name, got, want)
+		}
+	}
+}
 
 func loadVMI(t *testing.T, name string) *v1.VirtualMachineInstance {
 	t.Helper()

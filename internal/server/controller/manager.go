@@ -1,0 +1,129 @@
+package controller
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	v1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"virtctl/internal/clusterconfig"
+	"virtctl/internal/clusterconfig/follow"
+	"virtctl/internal/server/controller/index"
+	"virtctl/internal/server/controller/mountfailure"
+	"virtctl/internal/server/controller/vmi"
+	"virtctl/internal/version"
+)
+
+// component is the Lease's name, the events' source and the user agent.
+const component = "virt-controller"
+
+// Leadership changes hands within the lease time when a replica dies, and at once when it stops in order.
+const (
+	leaseDuration = 15 * time.Second
+	renewDeadline = 10 * time.Second
+	retryPeriod   = 2 * time.Second
+)
+
+// NewScheme knows the kinds the controllers work with.
+func NewScheme() (*runtime.Scheme, error) {
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1.AddToScheme} {
+		if err := add(s); err != nil {
+			return nil, fmt.Errorf("build the scheme: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// NewManager puts the controllers together.
+func NewManager(ctx context.Context, config *rest.Config, f Flags) (manager.Manager, error) {
+	scheme, err := NewScheme()
+	if err != nil {
+		return nil, err
+	}
+	config = rest.CopyConfig(config)
+	// The API server's priority and fairness throttles, not the client: a thousand VMs start as fast as it allows.
+	config.QPS = -1
+	config.UserAgent = component + "/" + version.Version()
+	lease, renew, retry := leaseDuration, renewDeadline, retryPeriod
+	mgr, err := manager.New(config, manager.Options{
+		Scheme:                        scheme,
+		Cache:                         cacheOptions(),
+		Metrics:                       serving(f),
+		HealthProbeBindAddress:        "0",
+		LeaderElection:                f.LeaderElection,
+		LeaderElectionID:              component,
+		LeaderElectionNamespace:       f.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 &lease,
+		RenewDeadline:                 &renew,
+		RetryPeriod:                   &retry,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("prepare the controllers: %w", err)
+	}
+	if err := index.Add(ctx, mgr.GetFieldIndexer()); err != nil {
+		return nil, err
+	}
+	source, err := follow.Cache(ctx, mgr.GetCache())
+	if err != nil {
+		return nil, err
+	}
+	return mgr, addControllers(mgr, source, f)
+}
+
+func addControllers(mgr manager.Manager, source *clusterconfig.Source, f Flags) error {
+	core, err := corev1client.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return fmt.Errorf("make a client for events: %w", err)
+	}
+	mounts := mountfailure.New(core, mgr.GetClient())
+	if err := mgr.Add(mounts); err != nil {
+		return fmt.Errorf("watch mount failures: %w", err)
+	}
+	return vmi.New(vmi.Options{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Config: source, Recorder: mgr.GetEventRecorder(component),
+		LauncherImage: f.LauncherImage, PullSecrets: f.PullSecrets, MountFailures: mounts,
+	}).Setup(mgr, mounts.Failures())
+}
+
+// serving is the one port: metrics and health, over TLS with the mounted certificate or, before it is there, one of our own.
+func serving(f Flags) metricsserver.Options {
+	if f.Port == 0 {
+		return metricsserver.Options{BindAddress: "0"}
+	}
+	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
+	return metricsserver.Options{
+		BindAddress:   ":" + strconv.Itoa(f.Port),
+		SecureServing: true,
+		// A replica that waits for its turn is ready: it takes over when the leader goes.
+		ExtraHandlers: map[string]http.Handler{"/healthz": ok, "/readyz": ok},
+		TLSOpts:       []func(*tls.Config){func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }, withCertificate(f.CertDir)},
+	}
+}
+
+func withCertificate(dir string) func(*tls.Config) {
+	return func(c *tls.Config) {
+		own := &selfSigned{}
+		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			// Read anew for each connection, of which there are few: the Secret may appear late and is rotated.
+			pair, err := tls.LoadX509KeyPair(filepath.Join(dir, corev1.TLSCertKey), filepath.Join(dir, corev1.TLSPrivateKeyKey))
+			if err == nil {
+				return &pair, nil
+			}
+			return own.get()
+		}
+	}
+}

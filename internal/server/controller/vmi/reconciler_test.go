@@ -1,0 +1,407 @@
+package vmi
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	v1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"virtctl/internal/server/controller/condition"
+)
+
+// The whole life of a VMI, and that it costs six writes of ours and two events. virt-handler adds its two.
+func TestLife(t *testing.T) {
+	w := newWorld(t, newVMI(withClaim), newClaim())
+	w.reconcile()
+	vmi, pod := w.vmi(), w.pod()
+	if vmi.Status.Phase != v1.Scheduling || pod == nil {
+		t.Fatalf("phase %s, pod %v", vmi.Status.Phase, pod)
+	}
+	info := vmi.Status.VolumeStatus[0].PersistentVolumeClaimInfo
+	if info == nil || info.ClaimName != "data" || *info.VolumeMode != corev1.PersistentVolumeBlock || info.Capacity.Storage().String() != "1Gi" {
+		t.Errorf("claim info %+v", info)
+	}
+	if vmi.Status.Memory.MemoryOverhead.IsZero() || vmi.Status.LauncherContainerImageVersion != image {
+		t.Errorf("launcher: overhead %v, image %s", vmi.Status.Memory.MemoryOverhead, vmi.Status.LauncherContainerImageVersion)
+	}
+	if len(pod.Spec.Containers[0].VolumeDevices) != 1 {
+		t.Errorf("a Block claim is not a device: %+v", pod.Spec.Containers[0])
+	}
+	w.podStatus(running)
+	w.reconcile()
+	w.edit(func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = v1.Running })
+	w.reconcile()
+	if gate := podCondition(w.pod(), v1.VirtualMachineUnpaused); gate.Status != corev1.ConditionTrue {
+		t.Errorf("the readiness gate is %q", gate.Status)
+	}
+	if !condition.Is(w.vmi(), v1.VirtualMachineInstanceReady, corev1.ConditionTrue) {
+		t.Error("not ready although the guest runs and the containers are ready")
+	}
+	w.reconcile()
+	w.deleteVMI()
+	w.reconcile()
+	if w.pod() != nil {
+		t.Error("the pod of a deleted VMI stays")
+	}
+	w.reconcile()
+	if w.vmi() != nil {
+		t.Error("a VMI without pods stays")
+	}
+	w.reconcile()
+	want := "create *v1.Pod,patch *v1.VirtualMachineInstance,patch status *v1.Pod,patch *v1.VirtualMachineInstance,delete *v1.Pod,patch *v1.VirtualMachineInstance"
+	if got := strings.Join(w.writes, ","); got != want {
+		t.Errorf("writes:\n got %s\nwant %s", got, want)
+	}
+	if told := w.told(); strings.Count(told, "\n") != 1 || !strings.Contains(told, reasonCreated) || !strings.Contains(told, reasonDeleted) {
+		t.Errorf("events: %s", told)
+	}
+}
+
+// A missing claim is waited for, and the VMI says which.
+func TestMissingClaim(t *testing.T) {
+	w := newWorld(t, newVMI(withClaim))
+	w.reconcile()
+	w.reconcile()
+	vmi := w.vmi()
+	if vmi.Status.Phase != v1.Pending || w.pod() != nil {
+		t.Fatalf("phase %s, pod %v", vmi.Status.Phase, w.pod())
+	}
+	c := condition.Of(vmi, v1.VirtualMachineInstanceSynchronized)
+	if c == nil || c.Reason != "FailedPvcNotFound" || !strings.Contains(c.Message, "lab/data") {
+		t.Errorf("condition %+v", c)
+	}
+	if told := w.told(); strings.Count(told, "FailedPvcNotFound") != 1 {
+		t.Errorf("one event should say it, not %q", told)
+	}
+	if len(w.writes) != 1 {
+		t.Errorf("waiting costs writes: %v", w.writes)
+	}
+	if got := w.r.usersOfClaim(context.Background(), newClaim()); len(got) != 1 || got[0].NamespacedName != key {
+		t.Errorf("the claim's appearance wakes %v", got)
+	}
+	if err := w.c.Create(context.Background(), newClaim()); err != nil {
+		t.Fatal(err)
+	}
+	w.reconcile()
+	if w.pod() == nil || condition.Of(w.vmi(), v1.VirtualMachineInstanceSynchronized) != nil {
+		t.Errorf("the claim is there, but pod %v and conditions %+v", w.pod(), w.vmi().Status.Conditions)
+	}
+}
+
+type progressOf map[string]string
+
+func (d progressOf) Progress(_ context.Context, _, name string) (bool, string, error) {
+	return d[name] == "", d[name], nil
+}
+
+func TestDataVolumeNotReady(t *testing.T) {
+	w := newWorld(t, newVMI(func(vmi *v1.VirtualMachineInstance) {
+		vmi.Spec.Volumes = []v1.Volume{{Name: "disk", VolumeSource: v1.VolumeSource{DataVolume: &v1.DataVolumeSource{Name: "data"}}}}
+	}), newClaim())
+	progress := progressOf{"data": "import is 40% done"}
+	w.r.DataVolumes = progress
+	w.reconcile()
+	if c := condition.Of(w.vmi(), v1.VirtualMachineInstanceSynchronized); w.pod() != nil || c == nil || !strings.Contains(c.Message, "40%") {
+		t.Fatalf("a half-filled claim: pod %v, condition %+v", w.pod(), c)
+	}
+	progress["data"] = ""
+	w.reconcile()
+	if w.pod() == nil || !condition.Is(w.vmi(), v1.VirtualMachineInstanceDataVolumesReady, corev1.ConditionTrue) {
+		t.Errorf("a filled claim: pod %v, conditions %+v", w.pod(), w.vmi().Status.Conditions)
+	}
+}
+
+// What keeps a pod from coming up is shown on the VMI and taken back when it is over.
+func TestPodProblems(t *testing.T) {
+	cases := []struct {
+		name    string
+		status  func(*corev1.PodStatus)
+		on      v1.VirtualMachineInstanceConditionType
+		reason  string
+		message string
+	}{
+		{"image cannot be pulled", waiting("ErrImagePull", "no such manifest"), v1.VirtualMachineInstanceSynchronized, "ErrImagePull", "no such manifest"},
+		{"image back-off", waiting("ImagePullBackOff", "Back-off"), v1.VirtualMachineInstanceSynchronized, "ImagePullBackOff", "Back-off"},
+		{"secret missing", waiting("ContainerCreating", ""), v1.VirtualMachineInstanceSynchronized, "FailedMount", `secret "nope" not found`},
+		{"no node fits", func(s *corev1.PodStatus) {
+			s.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/1 nodes"}}
+		}, condition.PodScheduled, "Unschedulable", "0/1 nodes"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, newVMI())
+			w.r.MountFailures = mountFailures{"FailedMount", `secret "nope" not found`}
+			w.reconcile()
+			w.podStatus(c.status)
+			w.reconcile()
+			got := condition.Of(w.vmi(), c.on)
+			if got == nil || got.Status != corev1.ConditionFalse || got.Reason != c.reason || got.Message != c.message {
+				t.Fatalf("condition %+v", got)
+			}
+			before := len(w.writes)
+			w.reconcile()
+			if len(w.writes) != before {
+				t.Errorf("the same problem is written again: %v", w.writes[before:])
+			}
+			w.podStatus(func(s *corev1.PodStatus) { *s = corev1.PodStatus{}; running(s) })
+			w.reconcile()
+			if got := condition.Of(w.vmi(), c.on); got != nil {
+				t.Errorf("still shown after the pod came up: %+v", got)
+			}
+		})
+	}
+}
+
+type mountFailures [2]string
+
+func (m mountFailures) Of(types.UID) (string, string) { return m[0], m[1] }
+
+// A guest whose pod is lost has failed; virt-handler is given time to say how it ended.
+func TestPodLost(t *testing.T) {
+	cases := []struct {
+		name  string
+		phase v1.VirtualMachineInstancePhase
+		lose  func(*world)
+		want  v1.VirtualMachineInstancePhase
+		why   string
+		wait  bool
+	}{
+		{"pod gone while running", v1.Running, func(w *world) { w.removePod() }, v1.Failed, reasonPodGone, false},
+		{"pod gone while scheduling", v1.Scheduling, func(w *world) { w.removePod() }, v1.Failed, reasonPodGone, false},
+		{"launcher killed", v1.Running, func(w *world) { w.podStatus(ended(137, w.now)) }, v1.Failed, reasonPodFailed, true},
+		{"guest powered off, handler away", v1.Running, func(w *world) { w.podStatus(ended(0, w.now)) }, v1.Succeeded, "", true},
+		{"evicted by kubelet", v1.Scheduling, func(w *world) {
+			w.podStatus(func(s *corev1.PodStatus) { s.Phase, s.Reason, s.Message = corev1.PodFailed, "Evicted", "disk pressure" })
+		}, v1.Failed, "Evicted", false},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, newVMI())
+			w.reconcile()
+			w.podStatus(running)
+			w.edit(func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = c.phase })
+			w.reconcile()
+			c.lose(w)
+			result := w.reconcile()
+			if c.wait {
+				if w.vmi().IsFinal() || result.RequeueAfter <= 0 {
+					t.Fatalf("virt-handler got no time: phase %s, look again after %v", w.vmi().Status.Phase, result.RequeueAfter)
+				}
+				w.now = w.now.Add(result.RequeueAfter)
+				w.reconcile()
+			}
+			vmi := w.vmi()
+			if vmi.Status.Phase != c.want || vmi.Status.Reason != c.why {
+				t.Errorf("phase %s, reason %q", vmi.Status.Phase, vmi.Status.Reason)
+			}
+			if c.want == v1.Failed && !strings.Contains(w.told(), "Warning "+c.why) {
+				t.Error("no event says why")
+			}
+		})
+	}
+}
+
+// An old cache must neither make a second pod nor declare the first one lost.
+func TestOldCache(t *testing.T) {
+	w := newWorld(t, newVMI())
+	w.reconcile()
+	w.hide = func(obj client.Object) bool { return true }
+	w.edit(func(vmi *v1.VirtualMachineInstance) { vmi.Labels = map[string]string{"touched": "yes"} })
+	w.reconcile()
+	if vmi := w.vmi(); vmi.Status.Phase != v1.Scheduling {
+		t.Errorf("phase %s because the cache does not know the pod", vmi.Status.Phase)
+	}
+	// The phase was not written, for example because virt-handler was faster.
+	w.edit(func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = v1.Pending })
+	w.reconcile()
+	if vmi := w.vmi(); vmi.Status.Phase != v1.Scheduling {
+		t.Errorf("phase %s although the pod exists", vmi.Status.Phase)
+	}
+	var pods corev1.PodList
+	if err := w.c.List(context.Background(), &pods); err != nil || len(pods.Items) != 1 {
+		t.Errorf("%d pods, %v", len(pods.Items), err)
+	}
+	w.deleteVMI()
+	w.reconcile()
+	w.reconcile()
+	if w.vmi() != nil || w.pod() != nil {
+		t.Errorf("after deletion: VMI %v, pod %v", w.vmi(), w.pod())
+	}
+}
+
+// A pod that only looks like the VMI's is not touched and not counted.
+func TestForeignPod(t *testing.T) {
+	vmi := newVMI()
+	foreign := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "lab", Name: "virt-launcher-tiny-0", Labels: map[string]string{
+		v1.AppLabel: "virt-launcher", v1.CreatedByLabel: string(vmi.UID),
+	}}}
+	w := newWorld(t, vmi, foreign)
+	w.reconcile()
+	if w.pod() == nil {
+		t.Fatal("a foreign pod with our labels keeps the VMI from starting")
+	}
+	w.deleteVMI()
+	w.reconcile()
+	w.reconcile()
+	if w.vmi() != nil {
+		t.Error("a foreign pod with our labels holds the VMI")
+	}
+	if err := w.c.Get(context.Background(), client.ObjectKeyFromObject(foreign), foreign); err != nil {
+		t.Errorf("the foreign pod: %v", err)
+	}
+}
+
+// When Pod Security or a quota refuses the pod, the VMI says so and is tried again.
+func TestRefused(t *testing.T) {
+	w := newWorld(t, newVMI())
+	w.refuse = func(verb string, obj client.Object) error {
+		if verb == "create" {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "x", errors.New("exceeded quota: compute"))
+		}
+		return nil
+	}
+	for range 3 {
+		if _, err := w.try(); err == nil {
+			t.Fatal("a refused pod should be tried again")
+		}
+	}
+	c := condition.Of(w.vmi(), v1.VirtualMachineInstanceSynchronized)
+	if c == nil || c.Reason != reasonCreateFailed || !strings.Contains(c.Message, "exceeded quota") {
+		t.Errorf("condition %+v", c)
+	}
+	if told := w.told(); strings.Count(told, reasonCreateFailed) != 1 || len(w.writes) != 1 {
+		t.Errorf("three attempts wrote %v and told %q", w.writes, told)
+	}
+	w.refuse = nil
+	w.reconcile()
+	if w.pod() == nil || condition.Of(w.vmi(), v1.VirtualMachineInstanceSynchronized) != nil {
+		t.Errorf("after the quota was raised: pod %v, conditions %+v", w.pod(), w.vmi().Status.Conditions)
+	}
+}
+
+// Pausing takes the guest out of its Services, resuming brings it back.
+func TestPaused(t *testing.T) {
+	w := newWorld(t, newVMI())
+	w.reconcile()
+	w.podStatus(running)
+	w.edit(func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = v1.Running })
+	w.reconcile()
+	paused := v1.VirtualMachineInstanceCondition{Type: v1.VirtualMachineInstancePaused, Status: corev1.ConditionTrue, Reason: "PausedByUser"}
+	w.edit(func(vmi *v1.VirtualMachineInstance) { condition.Set(vmi, paused, w.now) })
+	w.reconcile()
+	if gate := podCondition(w.pod(), v1.VirtualMachineUnpaused); gate.Status != corev1.ConditionFalse || gate.Reason != "Paused" {
+		t.Errorf("gate %+v", gate)
+	}
+	if !condition.Is(w.vmi(), v1.VirtualMachineInstanceReady, corev1.ConditionFalse) {
+		t.Error("a paused guest is ready")
+	}
+	w.edit(func(vmi *v1.VirtualMachineInstance) { condition.Remove(vmi, v1.VirtualMachineInstancePaused) })
+	w.reconcile()
+	if !condition.Is(w.vmi(), v1.VirtualMachineInstanceReady, corev1.ConditionTrue) {
+		t.Error("a resumed guest is not ready")
+	}
+}
+
+// A forced stop shortens the grace period; the pod, already told to go, is told again.
+func TestGracePeriod(t *testing.T) {
+	w := newWorld(t, newVMI())
+	w.reconcile()
+	pod := w.pod()
+	grace := int64(45)
+	pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &metav1.Time{Time: w.now}, &grace
+	vmi := newVMI()
+	var deletes int
+	w.refuse = func(verb string, _ client.Object) error {
+		if verb == "delete" {
+			deletes++
+		}
+		return nil
+	}
+	if err := w.r.deletePod(context.Background(), vmi, pod); err != nil || deletes != 0 {
+		t.Fatalf("a pod that is going was deleted again: %d, %v", deletes, err)
+	}
+	zero := int64(0)
+	vmi.Spec.TerminationGracePeriodSeconds = &zero
+	for range 2 {
+		if err := w.r.deletePod(context.Background(), vmi, pod); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if deletes != 1 {
+		t.Errorf("a shorter grace period led to %d deletes", deletes)
+	}
+}
+
+// A VMI deleted before it had a pod goes at once.
+func TestDeletedBeforePod(t *testing.T) {
+	w := newWorld(t, newVMI(withClaim))
+	w.reconcile()
+	w.deleteVMI()
+	w.reconcile()
+	if w.vmi() != nil {
+		t.Error("it stays")
+	}
+}
+
+// Long shutdowns are shown, short ones are not worth a write.
+func TestSlowShutdown(t *testing.T) {
+	w := newWorld(t, newVMI())
+	w.reconcile()
+	w.podStatus(running)
+	w.edit(func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = v1.Running })
+	w.reconcile()
+	pod := w.pod()
+	pod.Finalizers = []string{"test/guest-shuts-down"}
+	if err := w.c.Update(context.Background(), pod); err != nil {
+		t.Fatal(err)
+	}
+	w.deleteVMI()
+	w.now = w.vmi().DeletionTimestamp.Time
+	result := w.reconcile()
+	if result.RequeueAfter <= 0 || !condition.Is(w.vmi(), v1.VirtualMachineInstanceReady, corev1.ConditionTrue) {
+		t.Errorf("look again after %v, conditions %+v", result.RequeueAfter, w.vmi().Status.Conditions)
+	}
+	w.now = w.now.Add(result.RequeueAfter + time.Millisecond)
+	w.reconcile()
+	if reason := condition.Reason(w.vmi(), v1.VirtualMachineInstanceReady); reason != v1.PodTerminatingReason {
+		t.Errorf("Ready has reason %q", reason)
+	}
+}
+
+// VMIs made while the admission webhook was away still get a phase and a finalizer.
+func TestWithoutAdmission(t *testing.T) {
+	w := newWorld(t, newVMI(func(vmi *v1.VirtualMachineInstance) {
+		vmi.Finalizers, vmi.Status = nil, v1.VirtualMachineInstanceStatus{}
+	}))
+	w.reconcile()
+	vmi := w.vmi()
+	if len(vmi.Finalizers) != 1 || vmi.Status.Phase != v1.Scheduling || vmi.Status.RuntimeUser != 107 || len(vmi.Status.PhaseTransitionTimestamps) != 2 {
+		t.Errorf("%v %+v", vmi.Finalizers, vmi.Status)
+	}
+	if len(w.writes) != 2 {
+		t.Errorf("writes %v", w.writes)
+	}
+}
+
+// A VMI whose spec cannot be rendered says why and is left alone until something changes.
+func TestUnrenderable(t *testing.T) {
+	w := newWorld(t, newVMI(func(vmi *v1.VirtualMachineInstance) {
+		vmi.Spec.Volumes = []v1.Volume{{Name: "h", VolumeSource: v1.VolumeSource{HostDisk: &v1.HostDisk{Path: "/d/disk.img"}}}}
+	}))
+	w.reconcile()
+	if c := condition.Of(w.vmi(), v1.VirtualMachineInstanceSynchronized); c == nil || !strings.Contains(c.Message, "HostDisk") {
+		t.Errorf("condition %+v", c)
+	}
+	if got := w.r.unstarted(context.Background(), nil); len(got) != 1 {
+		t.Errorf("a change of the configuration wakes %v", got)
+	}
+}
