@@ -50,8 +50,12 @@ func (i initrd) write(w io.Writer) error {
 		paths = append(paths, p)
 	}
 	slices.Sort(paths)
-	for ino, p := range paths {
-		if err := writeCpio(w, ino+1, i[p]); err != nil {
+	// The kernel's own root folder is writable for everybody.
+	if err := writeCpio(w, 1, node{path: ".", mode: fs.ModeDir | 0o755}); err != nil {
+		return err
+	}
+	for n, p := range paths {
+		if err := writeCpio(w, n+2, i[p]); err != nil {
 			return fmt.Errorf("write %s to the initrd: %w", p, err)
 		}
 	}

@@ -36,7 +36,11 @@ func buildDemo(ctx context.Context, b *builder) (images.Built, error) {
 	if err := b.bootDisk(ctx, kernel, disk); err != nil {
 		return images.Built{}, err
 	}
-	return b.image("demo", nil, containerDisk("disk/demo.qcow2", disk), images.Config{})
+	files, err := images.ContainerDisk(disk)
+	if err != nil {
+		return images.Built{}, err
+	}
+	return b.image("demo", nil, files, images.Config{})
 }
 
 func buildDemoKernel(ctx context.Context, b *builder) (images.Built, error) {
@@ -49,14 +53,6 @@ func buildDemoKernel(ctx context.Context, b *builder) (images.Built, error) {
 		{Path: "boot/initrd.img", Mode: 0o444, UID: launcherUser, GID: launcherUser, Source: kernel.initrd},
 	}
 	return b.image("demo-kernel", nil, files, images.Config{})
-}
-
-// containerDisk is the layout of KubeVirt's container disks: one disk in /disk, readable for the launcher's user.
-func containerDisk(name, source string) []images.File {
-	return []images.File{
-		images.Dir("disk", 0o555, launcherUser, launcherUser),
-		{Path: name, Mode: 0o440, UID: launcherUser, GID: launcherUser, Source: source},
-	}
 }
 
 // demoKernel unpacks the kernel and packs the initrd.

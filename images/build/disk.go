@@ -31,8 +31,13 @@ func (b *builder) bootDisk(ctx context.Context, kernel guestKernel, disk string)
 	if err := b.fillBootPartition(ctx, kernel, raw); err != nil {
 		return err
 	}
-	if err := b.run(ctx, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, disk); err != nil {
+	// Beside the old one, which a guest may be running from.
+	fresh := disk + ".new"
+	if err := b.run(ctx, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, fresh); err != nil {
 		return fmt.Errorf("convert the disk: %w", err)
+	}
+	if err := os.Rename(fresh, disk); err != nil {
+		return fmt.Errorf("keep the disk: %w", err)
 	}
 	return nil
 }
