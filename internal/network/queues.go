@@ -1,6 +1,10 @@
 package network
 
-import v1 "kubevirt.io/api/core/v1"
+import (
+	v1 "kubevirt.io/api/core/v1"
+
+	"virtctl/internal/libvirt/domain"
+)
 
 // maxQueues is what the kernel's tap driver takes.
 const maxQueues = 256
@@ -11,20 +15,9 @@ func queues(vmi *v1.VirtualMachineInstance, iface *v1.Interface) int {
 	if multi == nil || !*multi || iface.Model != "" && iface.Model != v1.VirtIO {
 		return 0
 	}
-	n := vcpus(vmi)
+	n := domain.VCPUs(vmi)
 	if n <= 1 {
 		return 0
 	}
-	return min(n, maxQueues)
-}
-
-func vcpus(vmi *v1.VirtualMachineInstance) int {
-	if cpu := vmi.Spec.Domain.CPU; cpu != nil && (cpu.Sockets != 0 || cpu.Cores != 0 || cpu.Threads != 0) {
-		return int(max(cpu.Sockets, 1)) * int(max(cpu.Cores, 1)) * int(max(cpu.Threads, 1))
-	}
-	resources := vmi.Spec.Domain.Resources
-	if n := resources.Requests.Cpu().Value(); n > 0 {
-		return int(n)
-	}
-	return int(max(resources.Limits.Cpu().Value(), 1))
+	return int(min(n, maxQueues))
 }

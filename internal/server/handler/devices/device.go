@@ -1,0 +1,24 @@
+// Package devices offers the node's devices to launcher pods through the kubelet's device plugin API, and lets launchers open
+// what they were given.
+package devices
+
+// Device is one kind of device.
+type Device struct {
+	// Name is the last part of the resource's name.
+	Name string
+	// Resource is what pods ask for.
+	Resource string
+	Path     string
+	// Major and Minor are the device's numbers, fixed by Linux.
+	Major, Minor uint32
+}
+
+// The devices, each of which any number of pods can use at once.
+var (
+	KVM      = Device{Name: "kvm", Resource: "devices.kubevirt.io/kvm", Path: "/dev/kvm", Major: 10, Minor: 232}
+	TUN      = Device{Name: "tun", Resource: "devices.kubevirt.io/tun", Path: "/dev/net/tun", Major: 10, Minor: 200}
+	VhostNet = Device{Name: "vhost-net", Resource: "devices.kubevirt.io/vhost-net", Path: "/dev/vhost-net", Major: 10, Minor: 238}
+)
+
+// All is every device.
+var All = []Device{KVM, TUN, VhostNet}

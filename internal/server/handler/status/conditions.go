@@ -1,0 +1,126 @@
+package status
+
+import (
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	v1 "kubevirt.io/api/core/v1"
+
+	"virtctl/internal/libvirt/wire"
+)
+
+// ReasonSyncFailed is the reason of Synchronized=False when the node could not start or change the domain.
+const ReasonSyncFailed = "SyncFailed"
+
+// maxMessage bounds what of an error message goes into a condition or an event.
+const maxMessage = 1024
+
+// condition is one that this package sets.
+type condition struct {
+	kind            v1.VirtualMachineInstanceConditionType
+	status          corev1.ConditionStatus
+	reason, message string
+}
+
+// setCondition keeps the times of a condition that stays what it was.
+func setCondition(status *v1.VirtualMachineInstanceStatus, c condition, now time.Time) {
+	c.message = Bounded(c.message)
+	at := slices.IndexFunc(status.Conditions, func(x v1.VirtualMachineInstanceCondition) bool { return x.Type == c.kind })
+	next := v1.VirtualMachineInstanceCondition{
+		Type: c.kind, Status: c.status, Reason: c.reason, Message: c.message, LastTransitionTime: metav1.NewTime(now),
+	}
+	conditions := slices.Clone(status.Conditions)
+	if at < 0 {
+		status.Conditions = append(conditions, next)
+		return
+	}
+	old := conditions[at]
+	if old.Status == c.status && old.Reason == c.reason && old.Message == c.message {
+		return
+	}
+	if old.Status == c.status {
+		next.LastTransitionTime = old.LastTransitionTime
+	}
+	conditions[at] = next
+	status.Conditions = conditions
+}
+
+func removeCondition(status *v1.VirtualMachineInstanceStatus, kind v1.VirtualMachineInstanceConditionType) {
+	status.Conditions = slices.DeleteFunc(slices.Clone(status.Conditions), func(c v1.VirtualMachineInstanceCondition) bool {
+		return c.Type == kind
+	})
+}
+
+func setFailure(status *v1.VirtualMachineInstanceStatus, o *Observed) {
+	setCondition(status, condition{
+		v1.VirtualMachineInstanceSynchronized, corev1.ConditionFalse, ReasonSyncFailed, o.Failure.Error(),
+	}, o.Now)
+}
+
+// removeFailure takes back what setFailure said, or what others said about the domain not being there.
+func removeFailure(status *v1.VirtualMachineInstanceStatus) {
+	for _, c := range status.Conditions {
+		if c.Type == v1.VirtualMachineInstanceSynchronized && c.Status == corev1.ConditionFalse {
+			removeCondition(status, v1.VirtualMachineInstanceSynchronized)
+			return
+		}
+	}
+}
+
+// setPaused follows the contract's reasons; upstream clients compare them.
+func setPaused(status *v1.VirtualMachineInstanceStatus, o *Observed) {
+	if o.State.State != wire.StatePaused {
+		removeCondition(status, v1.VirtualMachineInstancePaused)
+		return
+	}
+	reason, message := "PausedByUser", "VMI was paused by user"
+	switch o.State.Reason {
+	case wire.ReasonIOError:
+		reason, message = "PausedIOError", "VMI was paused, low-level IO error detected"
+	case wire.ReasonMigration, wire.ReasonPostCopy:
+		reason, message = "PausedByMigrationMonitor", "VMI was paused by the migration monitor"
+	case wire.ReasonPostCopyFailed:
+		reason, message = "PausedPostcopyFailed", "VMI was paused, post-copy migration failed"
+	}
+	setCondition(status, condition{v1.VirtualMachineInstancePaused, corev1.ConditionTrue, reason, message}, o.Now)
+}
+
+func setGuest(status *v1.VirtualMachineInstanceStatus, o *Observed) {
+	if !o.State.AgentConnected {
+		removeCondition(status, v1.VirtualMachineInstanceAgentConnected)
+		status.GuestOSInfo = v1.VirtualMachineInstanceGuestOSInfo{}
+		return
+	}
+	setCondition(status, condition{kind: v1.VirtualMachineInstanceAgentConnected, status: corev1.ConditionTrue}, o.Now)
+	if o.Guest == nil {
+		return
+	}
+	status.GuestOSInfo = GuestOS(o.Guest.OS)
+	if o.Guest.FSFreeze == "frozen" {
+		status.FSFreezeStatus = o.Guest.FSFreeze
+	} else {
+		status.FSFreezeStatus = ""
+	}
+}
+
+// GuestOS says what the agent says in the API's words.
+func GuestOS(os wire.GuestOS) v1.VirtualMachineInstanceGuestOSInfo {
+	return v1.VirtualMachineInstanceGuestOSInfo{
+		Name: os.Name, KernelRelease: os.KernelRelease, Version: os.Version, PrettyName: os.PrettyName, VersionID: os.VersionID,
+		KernelVersion: os.KernelVersion, Machine: os.Machine, ID: os.ID,
+	}
+}
+
+// Bounded cuts a message to what fits a condition.
+func Bounded(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	cut := maxMessage
+	for cut > 0 && message[cut]&0xC0 == 0x80 { // not inside a character
+		cut--
+	}
+	return message[:cut] + "…"
+}

@@ -1,0 +1,135 @@
+// Package status says what a VirtualMachineInstance's status shall be, from what the node sees of its domain. It is pure.
+//
+// virt-controller writes other parts of the same status. This package changes only what the node knows and keeps everything else
+// as it was.
+package status
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	v1 "kubevirt.io/api/core/v1"
+
+	"virtctl/internal/libvirt/domain"
+	"virtctl/internal/libvirt/layout"
+	"virtctl/internal/libvirt/wire"
+	"virtctl/internal/network"
+)
+
+// Observed is what the node sees.
+type Observed struct {
+	Now    time.Time
+	Node   string
+	PodUID types.UID
+	State  wire.State
+	// Domain is nil until a domain runs.
+	Domain *Domain
+	Plan   network.Plan
+	// Guest is what the agent says, nil if there is none.
+	Guest *wire.GuestInfo
+	// HostModel tells that the node knows its host-model CPU; false keeps guests with host-model where they are.
+	HostModel bool
+	// Failure is why the domain could not be started.
+	Failure error
+}
+
+// Labels is what belongs on the object of a VirtualMachineInstance that runs here.
+func (o *Observed) Labels() map[string]string { return map[string]string{v1.NodeNameLabel: o.Node} }
+
+// Apply changes status to what was observed.
+func Apply(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceStatus, o *Observed) {
+	setPlace(status, o)
+	if o.Failure != nil {
+		setPhase(status, v1.Scheduled, o.Now)
+		setFailure(status, o)
+		return
+	}
+	phase := Phase(vmi, status.Phase, o.State)
+	if phase == v1.Running && status.Phase != v1.Running {
+		setPhase(status, v1.Scheduled, o.Now)
+	}
+	setPhase(status, phase, o.Now)
+	if phase != v1.Running {
+		removeCondition(status, v1.VirtualMachineInstancePaused)
+		removeCondition(status, v1.VirtualMachineInstanceAgentConnected)
+		return
+	}
+	removeFailure(status)
+	setDomain(vmi, status, o)
+	setInterfaces(vmi, status, o)
+	setGuest(status, o)
+	setPaused(status, o)
+	setMigratable(vmi, status, o)
+}
+
+func setPlace(status *v1.VirtualMachineInstanceStatus, o *Observed) {
+	status.NodeName = o.Node
+	if status.ActivePods[o.PodUID] != o.Node {
+		pods := map[types.UID]string{o.PodUID: o.Node}
+		for uid, node := range status.ActivePods {
+			if uid != o.PodUID {
+				pods[uid] = node
+			}
+		}
+		status.ActivePods = pods
+	}
+	status.RuntimeUser = layout.UID
+	status.MigrationTransport = v1.MigrationTransportUnix
+	if status.SelinuxContext == "" {
+		status.SelinuxContext = "none"
+	}
+}
+
+func setDomain(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceStatus, o *Observed) {
+	if o.Domain == nil {
+		return
+	}
+	if o.Domain.Machine != "" {
+		status.Machine = &v1.Machine{Type: o.Domain.Machine}
+	}
+	if o.Domain.Topology.Sockets > 0 {
+		topology := o.Domain.Topology
+		status.CurrentCPUTopology = &topology
+	}
+	if status.Memory == nil {
+		status.Memory = &v1.MemoryStatus{}
+	} else {
+		status.Memory = status.Memory.DeepCopy()
+	}
+	guest := quantity(domain.GuestMemory(vmi))
+	if status.Memory.GuestAtBoot == nil {
+		status.Memory.GuestAtBoot = guest
+	}
+	if status.Memory.GuestRequested == nil {
+		status.Memory.GuestRequested = guest
+	}
+	current := o.Domain.MemoryBytes
+	if current == 0 {
+		current = domain.GuestMemory(vmi)
+	}
+	if status.Memory.GuestCurrent == nil || status.Memory.GuestCurrent.Value() != current {
+		status.Memory.GuestCurrent = quantity(current)
+	}
+	setTargets(vmi, status, o.Domain.Targets)
+}
+
+// setTargets tells which device each volume is in the guest.
+func setTargets(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceStatus, targets map[string]string) {
+	known := make(map[string]bool, len(status.VolumeStatus))
+	volumes := make([]v1.VolumeStatus, 0, len(status.VolumeStatus)+len(targets))
+	for _, v := range status.VolumeStatus {
+		known[v.Name] = true
+		if target := targets[v.Name]; target != "" {
+			v.Target = target
+		}
+		volumes = append(volumes, v)
+	}
+	for _, v := range vmi.Spec.Volumes {
+		if target := targets[v.Name]; target != "" && !known[v.Name] {
+			volumes = append(volumes, v1.VolumeStatus{Name: v.Name, Target: target})
+		}
+	}
+	if len(volumes) > 0 {
+		status.VolumeStatus = volumes
+	}
+}

@@ -1,0 +1,154 @@
+package vmi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	v1 "kubevirt.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"virtctl/internal/libvirt/domain"
+	"virtctl/internal/libvirt/wire"
+	"virtctl/internal/network"
+	"virtctl/internal/server/handler/launchers"
+	"virtctl/internal/server/handler/status"
+)
+
+// session is one reconciliation.
+type session struct {
+	r        *Reconciler
+	ref      launchers.Ref
+	pod      *corev1.Pod
+	vmi      *v1.VirtualMachineInstance
+	launcher *launchers.Launcher
+	view     launchers.View
+	mem      *remembered
+}
+
+func (s *session) run(ctx context.Context) (ctrl.Result, error) {
+	switch state := s.view.State.State; {
+	case s.elsewhere():
+		return ctrl.Result{}, nil
+	case state == wire.StateShutoff || state == wire.StateCrashed:
+		return ctrl.Result{}, s.end(ctx)
+	case s.vmi.DeletionTimestamp != nil || s.vmi.IsFinal():
+		return s.stop(ctx)
+	case state == wire.StateNone:
+		return s.start(ctx)
+	}
+	return ctrl.Result{}, s.report(ctx)
+}
+
+// elsewhere tells that the domain belongs to another node's handler: a migration has moved it away, or has yet to bring it.
+func (s *session) elsewhere() bool {
+	if s.view.State.Incoming || s.view.State.Reason == wire.ReasonMigrated && s.view.State.State == wire.StateShutoff {
+		return true
+	}
+	return s.vmi.Status.NodeName != "" && s.vmi.Status.NodeName != s.r.NodeName
+}
+
+// start starts the domain. What cannot work is said once, in the status; what may work later is tried again.
+func (s *session) start(ctx context.Context) (ctrl.Result, error) {
+	if s.view.Peer == nil {
+		return ctrl.Result{}, nil // its connection brings us back
+	}
+	if s.vmi.Status.Phase == v1.Running {
+		// The domain is gone without a word: whatever ended it, starting the guest a second time is not ours to decide.
+		return ctrl.Result{}, nil
+	}
+	if s.mem.refusedFor != nil && s.mem.refused == s.vmi.Generation {
+		return ctrl.Result{}, s.write(ctx, s.observed(s.mem.refusedFor), nil)
+	}
+	began := s.r.Now()
+	err := s.startDomain(ctx)
+	if err == nil {
+		ctrl.LoggerFrom(ctx).Info("started", "vmi", s.ref.VMI, "took", s.r.Now().Sub(began).Round(time.Millisecond).String())
+		return ctrl.Result{}, s.report(ctx)
+	}
+	if errors.Is(err, wire.ErrClosed) {
+		return ctrl.Result{}, nil // the launcher has ended; its pod's end is virt-controller's to judge
+	}
+	if writeErr := s.write(ctx, s.observed(err), s.failed(err)); writeErr != nil {
+		return ctrl.Result{}, writeErr
+	}
+	if permanent(err) {
+		s.mem.refused, s.mem.refusedFor = s.vmi.Generation, err
+		ctrl.LoggerFrom(ctx).Info("cannot start", "vmi", s.ref.VMI, "reason", err.Error())
+		return ctrl.Result{}, nil
+	}
+	return ctrl.Result{}, fmt.Errorf("start %s: %w", s.ref.VMI, err)
+}
+
+// permanent tells that trying again does not help until the object changes.
+func permanent(err error) bool {
+	var field *domain.FieldError
+	var iface *network.InterfaceError
+	return errors.As(err, &field) || errors.As(err, &iface) || wire.CodeOf(err) == wire.CodeInvalid
+}
+
+// failed is the event for a failure, told once for each message.
+func (s *session) failed(err error) *eventOf {
+	message := status.Bounded(err.Error())
+	for _, c := range s.vmi.Status.Conditions {
+		if c.Type == v1.VirtualMachineInstanceSynchronized && c.Message == message {
+			return nil
+		}
+	}
+	return &eventOf{kind: corev1.EventTypeWarning, reason: status.ReasonSyncFailed, message: message}
+}
+
+// report writes what the running domain does.
+func (s *session) report(ctx context.Context) error {
+	s.view = s.launcher.View()
+	if err := s.learn(ctx); err != nil {
+		return err
+	}
+	var event *eventOf
+	if s.vmi.Status.Phase != v1.Running {
+		event = &eventOf{kind: corev1.EventTypeNormal, reason: "Started", message: "VirtualMachineInstance started."}
+	}
+	return s.write(ctx, s.observed(nil), event)
+}
+
+// learn finds out what a status tells of a running domain, once for each connection to a domain.
+func (s *session) learn(ctx context.Context) error {
+	if s.view.Peer == nil {
+		return nil
+	}
+	if s.mem.domain == nil {
+		doc, err := s.view.Peer.Client.DomainXML(ctx, wire.DomainXMLRequest{})
+		if err != nil {
+			return fmt.Errorf("read the domain of %s: %w", s.ref.VMI, err)
+		}
+		if s.mem.domain, err = status.ParseDomain(doc); err != nil {
+			return err
+		}
+	}
+	if s.mem.plan == nil {
+		ns, err := s.view.Peer.Namespace()
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		plan, err := s.planNetwork(ns)
+		if err != nil {
+			return err
+		}
+		s.mem.plan = &plan
+	}
+	return nil
+}
+
+func (s *session) observed(failure error) *status.Observed {
+	o := &status.Observed{
+		Now: s.r.Now(), Node: s.r.NodeName, PodUID: s.ref.PodUID, State: *s.view.State, Domain: s.mem.domain, Guest: s.view.Guest,
+		HostModel: s.r.Node.HostModel(), Failure: failure,
+	}
+	if s.mem.plan != nil {
+		o.Plan = *s.mem.plan
+	}
+	return o
+}

@@ -1,0 +1,108 @@
+package vmi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	v1 "kubevirt.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"virtctl/internal/libvirt/wire"
+	"virtctl/internal/server/handler/status"
+)
+
+// askAgain is how long a guest gets to react to the power button before it is pressed again: early in its boot nobody listens.
+const askAgain = 5 * time.Second
+
+func grace(vmi *v1.VirtualMachineInstance) int64 { return status.GraceSeconds(vmi) }
+
+// stop ends the domain of an object that is being deleted: the guest gets its grace period, counted from the deletion.
+func (s *session) stop(ctx context.Context) (ctrl.Result, error) {
+	if s.view.Peer == nil {
+		return ctrl.Result{}, nil
+	}
+	if s.view.State.State == wire.StateNone {
+		return ctrl.Result{}, s.quit(ctx)
+	}
+	now := s.r.Now()
+	left := time.Duration(0)
+	if d := s.vmi.DeletionTimestamp; d != nil && status.CanShutDown(s.vmi) {
+		left = d.Add(time.Duration(grace(s.vmi)) * time.Second).Sub(now)
+	}
+	if left <= 0 {
+		return ctrl.Result{}, s.destroy(ctx)
+	}
+	if now.Sub(s.mem.asked) >= askAgain {
+		first := s.mem.asked.IsZero()
+		err := s.view.Peer.Client.Shutdown(ctx, wire.ShutdownRequest{Agent: s.view.State.AgentConnected})
+		if err != nil && !ended(err) {
+			return ctrl.Result{}, fmt.Errorf("shut down %s: %w", s.ref.VMI, err)
+		}
+		s.mem.asked = now
+		if first {
+			ctrl.LoggerFrom(ctx).Info("asked the guest to power off", "vmi", s.ref.VMI, "grace", left.Round(time.Second).String())
+		}
+	}
+	return ctrl.Result{RequeueAfter: min(left, askAgain)}, nil
+}
+
+// destroy ends QEMU; the event that follows brings us to the end.
+func (s *session) destroy(ctx context.Context) error {
+	state, err := s.view.Peer.Client.Destroy(ctx)
+	if ended(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("end %s by force: %w", s.ref.VMI, err)
+	}
+	s.launcher.Learn(state)
+	s.view = s.launcher.View()
+	if state.State == wire.StateShutoff || state.State == wire.StateCrashed {
+		return s.end(ctx)
+	}
+	return nil
+}
+
+// end writes how the domain ended, and only then lets the launcher go.
+func (s *session) end(ctx context.Context) error {
+	if s.vmi.Status.Phase == "" || s.vmi.IsFinal() {
+		return s.quit(ctx)
+	}
+	o := s.observed(nil)
+	if err := s.write(ctx, o, s.endedEvent(o.State)); err != nil {
+		return err
+	}
+	return s.quit(ctx)
+}
+
+func (s *session) endedEvent(state wire.State) *eventOf {
+	if status.Phase(s.vmi, v1.Running, state) == v1.Succeeded {
+		return &eventOf{kind: corev1.EventTypeNormal, reason: "Stopped", message: "The VirtualMachineInstance was shut down."}
+	}
+	message := "The VirtualMachineInstance crashed."
+	if state.Reason == wire.ReasonDestroyed {
+		message = fmt.Sprintf("The guest did not power off within %d seconds and was ended by force.", grace(s.vmi))
+	}
+	if state.Detail != "" {
+		message += " " + state.Detail
+	}
+	return &eventOf{kind: corev1.EventTypeWarning, reason: "Stopped", message: status.Bounded(message)}
+}
+
+func (s *session) quit(ctx context.Context) error {
+	if s.view.Peer == nil {
+		return nil
+	}
+	if err := s.view.Peer.Client.Quit(ctx); err != nil && !ended(err) {
+		return fmt.Errorf("end the launcher of %s: %w", s.ref.VMI, err)
+	}
+	return nil
+}
+
+// ended tells that a call failed because there is nothing left to call.
+func ended(err error) bool {
+	return errors.Is(err, wire.ErrClosed) || wire.CodeOf(err) == wire.CodeNotFound
+}
