@@ -9,13 +9,21 @@ import (
 	"virtctl/internal/commands/check"
 	"virtctl/internal/commands/console"
 	"virtctl/internal/commands/create"
+	"virtctl/internal/commands/evacuatecancel"
 	"virtctl/internal/commands/factory"
 	"virtctl/internal/commands/get"
 	"virtctl/internal/commands/install"
+	"virtctl/internal/commands/migrate"
+	"virtctl/internal/commands/migratecancel"
+	"virtctl/internal/commands/pause"
+	"virtctl/internal/commands/reset"
+	"virtctl/internal/commands/restart"
+	"virtctl/internal/commands/softreboot"
 	"virtctl/internal/commands/start"
 	"virtctl/internal/commands/status"
 	"virtctl/internal/commands/stop"
 	"virtctl/internal/commands/uninstall"
+	"virtctl/internal/commands/unpause"
 	"virtctl/internal/commands/version"
 )
 
@@ -32,7 +40,10 @@ type group struct {
 func groups() []group {
 	return []group{
 		{"create", "Create virtual machines:", []constructor{create.NewCmd}},
-		{"power", "Start and stop:", []constructor{start.NewCmd, stop.NewCmd}},
+		{"power", "Start and stop:", []constructor{
+			start.NewCmd, stop.NewCmd, restart.NewCmd, pause.NewCmd, unpause.NewCmd, reset.NewCmd, softreboot.NewCmd,
+			migrate.NewCmd, migratecancel.NewCmd, evacuatecancel.NewCmd,
+		}},
 		{"access", "Get in:", []constructor{console.NewCmd}},
 		{"inspect", "Look:", []constructor{get.NewCmd}},
 		{"platform", "The platform:", platform()},

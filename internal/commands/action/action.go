@@ -4,7 +4,6 @@ package action
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -33,8 +32,24 @@ type Verb struct {
 	Outcome func(t client.Target) string
 	// Do sends the request. It may return another target than it was given: pause turns a VM into its VMI.
 	Do func(ctx context.Context, c *client.Client, t client.Target) (client.Target, error)
-	// Goal says what --wait waits for; it is called before Do so that it can look at the state before. Nil: nothing to wait for.
-	Goal func(ctx context.Context, c *client.Client, t client.Target) (await.Goal, error)
+	// Prepare gives what --wait does; it is called before Do so that it can look at the state before. Nil: nothing to wait for.
+	Prepare func(ctx context.Context, c *client.Client, t client.Target) (Wait, error)
+}
+
+// Wait waits for the outcome of a request.
+type Wait func(ctx context.Context, w *await.Waiter, t client.Target) error
+
+// Until waits for a goal.
+func Until(goal await.Goal) Wait {
+	return func(ctx context.Context, w *await.Waiter, t client.Target) error {
+		_, err := w.For(ctx, t, goal)
+		return err
+	}
+}
+
+// Simply prepares to wait for a goal that does not depend on the state before.
+func Simply(goal await.Goal) func(context.Context, *client.Client, client.Target) (Wait, error) {
+	return func(context.Context, *client.Client, client.Target) (Wait, error) { return Until(goal), nil }
 }
 
 // Flags are the flags that every verb has.
@@ -46,16 +61,19 @@ type Flags struct {
 	DryRun    bool
 }
 
-// Bind adds the flags; waiting is left out when the verb has nothing to wait for.
-func (o *Flags) Bind(cmd *cobra.Command, waits bool) {
+// Bind adds the flags that suit a verb whose effect can be waited for and checked beforehand.
+func (o *Flags) Bind(cmd *cobra.Command) {
+	o.BindImmediate(cmd)
 	flags := cmd.Flags()
-	o.Selection.Bind(flags)
-	o.Output.Bind(cmd, "", output.Name, output.JSON, output.YAML)
 	flags.BoolVar(&o.DryRun, "dry-run", false, "Let the server check the request without carrying it out")
-	if waits {
-		flags.BoolVar(&o.Wait, "wait", false, "Wait until it has happened, and say why if it does not")
-		flags.DurationVar(&o.Timeout, "timeout", 5*time.Minute, "With --wait: how long to wait at most; 0 waits for ever")
-	}
+	flags.BoolVar(&o.Wait, "wait", false, "Wait until it has happened, and say why if it does not")
+	flags.DurationVar(&o.Timeout, "timeout", 5*time.Minute, "With --wait: how long to wait at most; 0 waits for ever")
+}
+
+// BindImmediate adds the flags that suit every verb.
+func (o *Flags) BindImmediate(cmd *cobra.Command) {
+	o.Selection.Bind(cmd.Flags())
+	o.Output.Bind(cmd, "", output.Name, output.JSON, output.YAML)
 }
 
 // Check reports a wrong combination of flags.
@@ -90,10 +108,10 @@ func Run(ctx context.Context, f *factory.Factory, verb Verb, flags *Flags, args 
 	}
 	r := &runner{factory: f, client: c, verb: verb, flags: flags}
 	started := r.request(ctx, targets)
-	if flags.Wait && verb.Goal != nil {
+	if flags.Wait {
 		r.wait(ctx, started)
 	}
-	return r.failures.result(f)
+	return problem.Join(f.Streams, r.failures)
 }
 
 type runner struct {
@@ -101,41 +119,45 @@ type runner struct {
 	client   *client.Client
 	verb     Verb
 	flags    *Flags
-	failures failures
+	failures []error
 }
 
 // requested is a machine whose request has been taken.
 type requested struct {
 	target client.Target
-	goal   await.Goal
+	wait   Wait
 }
 
 // request sends the requests in the order given.
 func (r *runner) request(ctx context.Context, targets []client.Target) []requested {
 	var taken []requested
 	for _, t := range targets {
-		var goal await.Goal
-		if r.flags.Wait && r.verb.Goal != nil {
-			g, err := r.verb.Goal(ctx, r.client, t)
-			if err != nil {
-				r.fail(t, err)
-				continue
-			}
-			goal = g
-		}
-		done, err := r.verb.Do(ctx, r.client, t)
+		one, err := r.requestOne(ctx, t)
 		if err != nil {
-			r.fail(t, err)
+			r.fail(t, target.Explain(ctx, r.client, t, err))
 			continue
 		}
-		taken = append(taken, requested{target: done, goal: goal})
-		if !r.flags.Wait || r.verb.Goal == nil {
-			r.report(ctx, done, r.verb.Request)
+		taken = append(taken, one)
+		if !r.flags.Wait {
+			r.report(ctx, one.target, r.verb.Request)
 		} else if r.flags.Output.IsTable() {
-			r.factory.Streams.Say("%s, waiting\n", r.verb.Request(done))
+			r.factory.Streams.Say("%s, waiting\n", r.verb.Request(one.target))
 		}
 	}
 	return taken
+}
+
+func (r *runner) requestOne(ctx context.Context, t client.Target) (requested, error) {
+	var wait Wait
+	if r.flags.Wait {
+		prepared, err := r.verb.Prepare(ctx, r.client, t)
+		if err != nil {
+			return requested{}, err
+		}
+		wait = prepared
+	}
+	done, err := r.verb.Do(ctx, r.client, t)
+	return requested{target: done, wait: wait}, err
 }
 
 func (r *runner) wait(ctx context.Context, started []requested) {
@@ -152,11 +174,11 @@ func (r *runner) wait(ctx context.Context, started []requested) {
 	var printing sync.Mutex
 	for _, one := range started {
 		all.Go(func() {
-			_, err := waiter.For(ctx, one.target, one.goal)
+			err := one.wait(ctx, waiter, one.target)
 			printing.Lock()
 			defer printing.Unlock()
 			if err != nil {
-				r.failures.add(r.factory, err)
+				r.failures = append(r.failures, err)
 				return
 			}
 			r.report(ctx, one.target, r.verb.Outcome)
@@ -201,34 +223,5 @@ func (r *runner) object(ctx context.Context, t client.Target) error {
 }
 
 func (r *runner) fail(t client.Target, err error) {
-	r.failures.add(r.factory, fmt.Errorf("cannot %s %s %s: %w", r.verb.Infinitive, target.Word(t), t.Name, err))
-}
-
-// failures collects what went wrong with single machines.
-type failures struct {
-	errs []error
-}
-
-// add keeps an error for the end.
-func (f *failures) add(_ *factory.Factory, err error) { f.errs = append(f.errs, err) }
-
-// result is the error of the whole command: the only one, or all of them printed and one exit code that fits.
-func (f *failures) result(fac *factory.Factory) error {
-	switch len(f.errs) {
-	case 0:
-		return nil
-	case 1:
-		return f.errs[0]
-	}
-	code := problem.CodeOf(f.errs[0])
-	for _, err := range f.errs {
-		if errors.Is(err, context.Canceled) {
-			return problem.Silent(problem.Interrupted)
-		}
-		fac.Streams.Say("error: %s\n", problem.Explain(err))
-		if problem.CodeOf(err) != code {
-			code = problem.Failure
-		}
-	}
-	return problem.Silent(code)
+	r.failures = append(r.failures, fmt.Errorf("cannot %s %s %s: %w", r.verb.Infinitive, target.Word(t), t.Name, err))
 }

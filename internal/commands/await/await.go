@@ -130,12 +130,12 @@ func (w *Waiter) timedOut(ctx context.Context, t client.Target, goal Goal, state
 		return context.Canceled
 	}
 	_, text := goal.Judge(state)
-	return problem.New(problem.Timeout, "%s %s is not %s in time: %s; wait longer with --timeout, or see \"describe vm %s\"",
+	return problem.New(problem.Timeout, "%s %s is not %s in time: %s; wait longer with --timeout, or see \"virtctl describe vm %s\"",
 		target.Word(t), t.Name, goal.Name, w.because(ctx, state, text), t.Name)
 }
 
 func (w *Waiter) hopeless(ctx context.Context, t client.Target, goal Goal, state State, text string) error {
-	return problem.New(problem.Hopeless, "%s %s cannot become %s: %s; see \"describe vm %s\"",
+	return problem.New(problem.Hopeless, "%s %s cannot become %s: %s; see \"virtctl describe vm %s\"",
 		target.Word(t), t.Name, goal.Name, w.because(ctx, state, text), t.Name)
 }
 

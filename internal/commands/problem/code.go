@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"virtctl/internal/client"
+	"virtctl/internal/commands/terminal"
 )
 
 // Code is the exit status of the program. docs/reference/exit-codes.md is generated from Codes.
@@ -164,4 +165,25 @@ func isUsage(err error) bool {
 		}
 	}
 	return false
+}
+
+// Join makes one error of many: none, the only one, or an exit code that fits after each has been printed.
+func Join(streams *terminal.Streams, errs []error) error {
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
+	}
+	code := CodeOf(errs[0])
+	for _, err := range errs {
+		if errors.Is(err, context.Canceled) {
+			return Silent(Interrupted)
+		}
+		streams.Say("error: %s\n", Explain(err))
+		if CodeOf(err) != code {
+			code = Failure
+		}
+	}
+	return Silent(code)
 }

@@ -34,7 +34,7 @@ func Hints(err error, where Where) []string {
 		return []string{"the credentials of " + where.context() + " were refused; they may have expired: log in again or choose another context with --context"}
 	case apierrors.IsForbidden(err):
 		return forbidden(err)
-	case isRouteMissing(err):
+	case IsRouteMissing(err):
 		return []string{"the platform is missing in this cluster or does not know this request: see \"" + where.Program + " version\" and \"" + where.Program + " status\"; \"" + where.Program + " install\" installs or upgrades it"}
 	case apierrors.IsServiceUnavailable(err):
 		return []string{"a part of the platform does not answer: see \"" + where.Program + " status\""}
@@ -72,8 +72,8 @@ func forbidden(err error) []string {
 	return []string{"the permission is part of the ClusterRole " + role + ": ask whoever administers the namespace for a RoleBinding to it"}
 }
 
-// isRouteMissing recognises the answer to a request for an API that is not there, as opposed to an object that is not there.
-func isRouteMissing(err error) bool {
+// IsRouteMissing recognises the answer to a request for an API that is not there, as opposed to an object that is not there.
+func IsRouteMissing(err error) bool {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) || !apierrors.IsNotFound(err) {
 		return false

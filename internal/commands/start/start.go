@@ -44,7 +44,7 @@ if it does not.`,
 			return Run(cmd.Context(), f, opts, args)
 		},
 	}
-	opts.Bind(cmd, true)
+	opts.Bind(cmd)
 	cmd.Flags().BoolVar(&opts.Paused, "paused", false, "Leave the machine paused after it has started")
 	return cmd
 }
@@ -61,7 +61,7 @@ func Run(ctx context.Context, f *factory.Factory, opts *Options, args []string) 
 			}
 			return t, c.Start(ctx, t.Namespace, t.Name, start)
 		},
-		Goal: opts.goal,
+		Prepare: opts.prepare,
 	}, &opts.Flags, args)
 }
 
@@ -72,16 +72,16 @@ func (o *Options) outcome() func(client.Target) string {
 	return action.Is("running")
 }
 
-// goal looks at the run before, so that a finished one is not taken for the new one.
-func (o *Options) goal(ctx context.Context, c *client.Client, t client.Target) (await.Goal, error) {
+// prepare looks at the run before, so that a finished one is not taken for the new one.
+func (o *Options) prepare(ctx context.Context, c *client.Client, t client.Target) (action.Wait, error) {
 	if o.Paused {
-		return await.Paused(), nil
+		return action.Until(await.Paused()), nil
 	}
 	before, err := await.CurrentRun(ctx, c, t)
 	if err != nil {
-		return await.Goal{}, err
+		return nil, err
 	}
 	goal := await.RunningAnew(before)
 	goal.Name = "running"
-	return goal, nil
+	return action.Until(goal), nil
 }

@@ -45,7 +45,7 @@ The guest is asked to shut down and gets the machine's termination grace period 
 			return Run(cmd.Context(), f, opts, args)
 		},
 	}
-	opts.Bind(cmd, true)
+	opts.Bind(cmd)
 	cmd.Flags().BoolVar(&opts.Force, "force", false, "Do not give the guest the time it was promised; needs --grace-period")
 	cmd.Flags().Int64Var(&opts.GracePeriod, "grace-period", unset, "Seconds the guest gets to shut down; needs --force")
 	return cmd
@@ -72,6 +72,6 @@ func Run(ctx context.Context, f *factory.Factory, opts *Options, args []string) 
 			}
 			return t, c.Stop(ctx, t.Namespace, t.Name, stop)
 		},
-		Goal: func(context.Context, *client.Client, client.Target) (await.Goal, error) { return await.Stopped(), nil },
+		Prepare: action.Simply(await.Stopped()),
 	}, &opts.Flags, args)
 }

@@ -115,7 +115,7 @@ func list(ctx context.Context, c *client.Client, in Target, selector string) ([]
 		}
 	}
 	if len(found) == 0 {
-		return nil, problem.New(problem.NotFound, "no virtual machine is chosen by %s: see which there are with \"get vms --show-labels\"", describe(in, selector))
+		return nil, problem.New(problem.NotFound, "no virtual machine is chosen by %s: see which there are with \"virtctl get vms --show-labels\"", describe(in, selector))
 	}
 	return found, nil
 }

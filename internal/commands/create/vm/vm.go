@@ -2,60 +2,104 @@
 package vm
 
 import (
+	"context"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	kubevirtv1 "kubevirt.io/api/core/v1"
 
 	"virtctl/internal/client"
 	"virtctl/internal/commands/factory"
 	"virtctl/internal/commands/output"
-	"virtctl/internal/commands/problem"
 )
 
 // NewCmd makes the command.
 func NewCmd(f *factory.Factory) *cobra.Command {
-	var name, memory, strategy string
-	var disks []string
-	var out output.Flag
+	opts := &Options{}
 	cmd := &cobra.Command{
 		Use:   "vm",
-		Short: "Create a VirtualMachine manifest",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			quantity, err := resource.ParseQuantity(memory)
-			if err != nil {
-				return problem.Usagef("failed to parse \"--memory\" flag: %w", err)
-			}
-			run := kubevirtv1.VirtualMachineRunStrategy(strategy)
-			grace := int64(180)
-			vm := &kubevirtv1.VirtualMachine{
-				TypeMeta:   metav1.TypeMeta{Kind: "VirtualMachine", APIVersion: "kubevirt.io/v1"},
-				ObjectMeta: metav1.ObjectMeta{Name: name},
-				Spec: kubevirtv1.VirtualMachineSpec{RunStrategy: &run, Template: &kubevirtv1.VirtualMachineInstanceTemplateSpec{
-					Spec: kubevirtv1.VirtualMachineInstanceSpec{
-						Domain:                        kubevirtv1.DomainSpec{Memory: &kubevirtv1.Memory{Guest: &quantity}},
-						TerminationGracePeriodSeconds: &grace,
-					},
-				}},
-			}
-			for i, disk := range disks {
-				vm.Spec.Template.Spec.Volumes = append(vm.Spec.Template.Spec.Volumes, kubevirtv1.Volume{
-					Name: name + "-containerdisk-" + string(rune('0'+i)),
-					VolumeSource: kubevirtv1.VolumeSource{
-						ContainerDisk: &kubevirtv1.ContainerDiskSource{Image: strings.TrimPrefix(disk, "src:")},
-					},
-				})
-			}
-			return out.Object(f.Streams, client.VirtualMachine(), name, vm)
+		Short: "Create a VirtualMachine manifest, or the machine itself",
+		Long: `Create a VirtualMachine manifest, or the machine itself.
+
+Without --apply, --start or --wait the manifest is printed and no cluster is asked. If no boot order is given, the machine boots
+from the first of its volumes in this order: container disks, claims, data sources, cloned claims, blank volumes, imports.
+
+Lists of parameters are written key:value,key:value.`,
+		Example:           examples,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts.changed = cmd.Flags().Changed
+			return Run(cmd.Context(), f, opts)
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "vm", "Name")
-	cmd.Flags().StringVar(&memory, "memory", "512Mi", "Memory")
-	cmd.Flags().StringVar(&strategy, "run-strategy", "Always", "Run strategy")
-	cmd.Flags().StringArrayVar(&disks, "volume-containerdisk", nil, "Container disk")
-	out.Bind(cmd, output.YAML, output.YAML, output.JSON)
+	opts.bind(f, cmd)
 	return cmd
+}
+
+const examples = `  # Print a manifest with a container disk and apply it
+  {{ProgramName}} create vm --name web --memory 1Gi --volume-containerdisk src:quay.io/containerdisks/fedora:latest | kubectl create -f -
+
+  # Create a machine, start it and wait until it runs
+  {{ProgramName}} create vm --name web --volume-containerdisk src:quay.io/containerdisks/fedora:latest --start --wait
+
+  # Two processors, UEFI with secure boot, a TPM, two network cards
+  {{ProgramName}} create vm --name win --cpu 2 --memory 4Gi --firmware uefi-secure --tpm=persistent \
+    --network pod --network src:default/vlan10,model:e1000e --volume-pvc src:windows-disk
+
+  # A new volume filled from an HTTP server
+  {{ProgramName}} create vm --volume-import type:http,url:https://example.com/disk.qcow2,size:20Gi --storage-class fast
+
+  # A user with an SSH key
+  {{ProgramName}} create vm --user alice --ssh-key "$(cat ~/.ssh/id_ed25519.pub)" --volume-pvc src:disk
+
+  # Cloud-init from a plain file
+  {{ProgramName}} create vm --volume-pvc src:disk --cloud-init-user-data-file user-data.yaml
+
+  # Instance type and preference by name, or taken from the boot volume
+  {{ProgramName}} create vm --instancetype u1.small --preference fedora --volume-pvc src:disk
+  {{ProgramName}} create vm --infer-instancetype --infer-preference --volume-import type:ds,src:golden/fedora`
+
+// Run makes the machine.
+func Run(ctx context.Context, f *factory.Factory, opts *Options) error {
+	if err := opts.check(); err != nil {
+		return err
+	}
+	namespace, explicit, err := opts.namespace(f)
+	if err != nil {
+		return err
+	}
+	vm, err := opts.build(f.Streams)
+	if err != nil {
+		return err
+	}
+	if explicit {
+		vm.Namespace = namespace
+	}
+	if opts.Apply.wanted() {
+		return opts.apply(ctx, f, namespace, vm)
+	}
+	return opts.Output.Object(f.Streams, client.VirtualMachine(), vm.Name, vm)
+}
+
+// namespace asks the kubeconfig; printing a manifest works without one.
+func (o *Options) namespace(f *factory.Factory) (string, bool, error) {
+	namespace, explicit, err := f.Namespace()
+	if err != nil && !o.Apply.wanted() && !o.changed("kubeconfig") && !o.changed("context") {
+		return "", false, nil
+	}
+	return namespace, explicit, err
+}
+
+func (o *Options) check() error {
+	if err := o.Output.Check(); err != nil {
+		return err
+	}
+	if o.Output.Format == "" && !o.Apply.wanted() {
+		o.Output.Format = output.YAML
+	}
+	if i := slices.IndexFunc(runStrategies(), func(known string) bool { return strings.EqualFold(known, o.RunStrategy) }); i >= 0 {
+		o.RunStrategy = runStrategies()[i]
+	}
+	return o.Apply.check(o)
 }
