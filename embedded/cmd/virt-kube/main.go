@@ -1,16 +1,10 @@
+// Command virt-kube is a whole Kubernetes in one program.
 package main
 
 import (
-	"fmt"
 	"os"
 
-	"virtctl/embedded/internal/component"
+	"virtctl/embedded/internal/command"
 )
 
-func main() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: virt-kube COMMAND")
-		os.Exit(2)
-	}
-	os.Exit(component.Run(os.Args[1], os.Args[1:]))
-}
+func main() { os.Exit(command.Main(os.Args)) }

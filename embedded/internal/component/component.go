@@ -1,78 +1,61 @@
-// Package component runs the upstream programs that are linked into virt-kube.
+// Package component runs the upstream programs that are linked into virt-kube, as they are. One process runs one of them.
 package component
 
 import (
+	"context"
 	"fmt"
 	"os"
 
-	"context"
-	"github.com/containerd/containerd/v2/cmd/containerd/command"
-	ctr "github.com/containerd/containerd/v2/cmd/ctr/app"
-	_ "github.com/containerd/containerd/v2/plugins/cri"
-	_ "github.com/containerd/containerd/v2/plugins/cri/images"
-	_ "github.com/containerd/containerd/v2/plugins/cri/runtime"
-	_ "github.com/containerd/containerd/v2/plugins/diff/walking/plugin"
-	_ "github.com/containerd/containerd/v2/plugins/snapshots/overlay/plugin"
 	"github.com/coredns/coredns/coremain"
-	_ "github.com/coredns/coredns/plugin/bind"
-	_ "github.com/coredns/coredns/plugin/cache"
-	_ "github.com/coredns/coredns/plugin/errors"
-	_ "github.com/coredns/coredns/plugin/forward"
-	_ "github.com/coredns/coredns/plugin/kubernetes"
-	_ "github.com/coredns/coredns/plugin/loop"
-	_ "github.com/coredns/coredns/plugin/ready"
-	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
-	kubectlcli "k8s.io/component-base/cli"
-	kubectl "k8s.io/kubectl/pkg/cmd"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
-	kcm "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	manager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
-// Run runs one component with args (args[0] is its name).
-func Run(name string, args []string) int {
-	os.Args = args
-	var cmd *cobra.Command
-	switch name {
-	case "etcd":
-		etcdmain.Main(args)
-		return 0
-	case "containerd":
-		if err := command.App().Run(args); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return 0
-	case "ctr":
-		if err := ctr.New().Run(args); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		return 0
-	case "coredns":
-		coremain.Run()
-		return 0
-	case "kubectl":
-		if err := kubectlcli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
-			return 1
-		}
-		return 0
-	case "kube-apiserver":
-		cmd = apiserver.NewAPIServerCommand()
-	case "kube-controller-manager":
-		cmd = kcm.NewControllerManagerCommand()
-	case "kube-scheduler":
-		cmd = scheduler.NewSchedulerCommand()
-	case "kubelet":
-		cmd = kubelet.NewKubeletCommand(context.Background())
-	case "kube-proxy":
-		cmd = proxy.NewProxyCommand()
-	default:
-		return 2
+// Main is a program's main function; args starts with the program's name. It returns the exit code.
+type Main func(args []string) int
+
+// Find returns the program of a name.
+func Find(name string) (Main, bool) {
+	main, ok := map[string]Main{
+		"etcd": func(args []string) int {
+			etcdmain.Main(args)
+			return 0
+		},
+		"coredns": func(args []string) int {
+			os.Args = args // its flags are the process's
+			coremain.Run()
+			return 0
+		},
+		"containerd":              containerdMain,
+		"ctr":                     ctrMain,
+		"kubectl":                 kubectlMain,
+		"kube-apiserver":          kubernetes(apiserver.NewAPIServerCommand),
+		"kube-controller-manager": kubernetes(manager.NewControllerManagerCommand),
+		"kube-scheduler":          kubernetes(newScheduler),
+		"kube-proxy":              kubernetes(proxy.NewProxyCommand),
+		"kubelet":                 kubernetes(newKubelet),
+	}[name]
+	return main, ok
+}
+
+// kubernetes wraps a component's command; its constructor reads os.Args in places.
+func kubernetes(newCommand func() *command) Main {
+	return func(args []string) int {
+		os.Args = args
+		return cli.Run(newCommand())
 	}
-	return cli.Run(cmd)
+}
+
+func newScheduler() *command { return scheduler.NewSchedulerCommand() }
+
+func newKubelet() *command { return kubelet.NewKubeletCommand(context.Background()) }
+
+func fail(name string, err error) int {
+	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+	return 1
 }
