@@ -32,7 +32,7 @@ func Main(ctx context.Context, streams *terminal.Streams, arguments []string) in
 }
 
 func report(f *factory.Factory, err error) {
-	f.Streams.Say("error: %s\n", problem.Explain(err))
+	f.Streams.Say("error: %s\n", problem.Explain(err, f.Program))
 	for _, hint := range problem.Hints(err, problem.Where{Program: f.Program, Server: f.Server(), Context: f.Connection.Context()}) {
 		f.Streams.Say("hint: %s\n", hint)
 	}

@@ -111,7 +111,7 @@ func Run(ctx context.Context, f *factory.Factory, verb Verb, flags *Flags, args 
 	if flags.Wait {
 		r.wait(ctx, started)
 	}
-	return problem.Join(f.Streams, r.failures)
+	return problem.Join(f.Streams, f.Program, r.failures)
 }
 
 type runner struct {

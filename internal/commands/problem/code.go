@@ -168,7 +168,7 @@ func isUsage(err error) bool {
 }
 
 // Join makes one error of many: none, the only one, or an exit code that fits after each has been printed.
-func Join(streams *terminal.Streams, errs []error) error {
+func Join(streams *terminal.Streams, program string, errs []error) error {
 	switch len(errs) {
 	case 0:
 		return nil
@@ -180,7 +180,7 @@ func Join(streams *terminal.Streams, errs []error) error {
 		if errors.Is(err, context.Canceled) {
 			return Silent(Interrupted)
 		}
-		streams.Say("error: %s\n", Explain(err))
+		streams.Say("error: %s\n", Explain(err, program))
 		if CodeOf(err) != code {
 			code = Failure
 		}

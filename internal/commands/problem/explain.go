@@ -8,14 +8,15 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// Explain gives an error's text as the user should read it.
-func Explain(err error) string {
+// Explain gives an error's text as the user should read it; advice names the program as the user calls it.
+func Explain(err error, program string) string {
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
 	}
 	text := strings.TrimSpace(err.Error())
 	// The API server quotes aggregated servers' plain-text errors with this lead; it says nothing.
-	return strings.TrimPrefix(text, "the server rejected our request for an unknown reason: ")
+	text = strings.TrimPrefix(text, "the server rejected our request for an unknown reason: ")
+	return strings.ReplaceAll(text, `"virtctl `, `"`+program+" ")
 }
 
 // Where says which cluster an error came from.

@@ -1,0 +1,115 @@
+package commands_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"sigs.k8s.io/yaml"
+
+	"virtctl/internal/commands"
+	"virtctl/internal/commands/terminal"
+	"virtctl/internal/commands/testapi"
+)
+
+// TestMain lets the scripts run this test binary as virtctl, so that the whole command line is tested as users call it.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"virtctl":      run,
+		"kubectl-virt": run,
+	})
+}
+
+func run() { os.Exit(commands.Main(context.Background(), terminal.System(), os.Args)) }
+
+type serverKey struct{}
+
+// TestScripts runs every script against an API server of its own.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       os.Getenv("UPDATE") != "",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"load": load, "fail": fail, "exits": exits, "requests": requests, "object": object,
+		},
+	})
+}
+
+func setup(env *testscript.Env) error {
+	server := testapi.New()
+	env.Values[serverKey{}] = server
+	env.Defer(server.Close)
+	config := filepath.Join(env.WorkDir, ".kubeconfig")
+	env.Setenv("KUBECONFIG", config)
+	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("SERVER", server.URL())
+	return os.WriteFile(config, []byte(server.Kubeconfig()), 0o600)
+}
+
+func server(ts *testscript.TestScript) *testapi.Server { return ts.Value(serverKey{}).(*testapi.Server) }
+
+// load FILE... stores objects in the API server.
+func load(ts *testscript.TestScript, _ bool, args []string) {
+	for _, file := range args {
+		ts.Check(server(ts).Load(ts.ReadFile(file)))
+	}
+}
+
+// fail METHOD PATH CODE MESSAGE [TIMES] makes requests fail.
+func fail(ts *testscript.TestScript, _ bool, args []string) {
+	code, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	times := 0
+	if len(args) > 4 {
+		times, err = strconv.Atoi(args[4])
+		ts.Check(err)
+	}
+	server(ts).Fail(args[0], args[1], code, args[3], times)
+}
+
+// exits CODE PROGRAM ARG... runs a program and checks its exit code.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("%s exited with %d, not %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+// requests prints the requests that changed something.
+func requests(ts *testscript.TestScript, _ bool, _ []string) {
+	_, err := ts.Stdout().Write([]byte(strings.Join(append(slices.Clone(server(ts).Requests()), ""), "\n")))
+	ts.Check(err)
+}
+
+// object GROUPVERSION RESOURCE NAMESPACE NAME prints a stored object; with ! it must not exist.
+func object(ts *testscript.TestScript, absent bool, args []string) {
+	found, ok := server(ts).Get(args[0], args[1], args[2], args[3])
+	if ok == absent {
+		ts.Fatalf("%s exists: %v", strings.Join(args, " "), ok)
+	}
+	if ok {
+		text, err := yaml.Marshal(found)
+		ts.Check(err)
+		_, err = ts.Stdout().Write(text)
+		ts.Check(err)
+	}
+}
