@@ -21,4 +21,4 @@ var (
 )
 
 // All is every device.
-var All = []Device{KVM, TUN, VhostNet}
+func All() []Device { return []Device{KVM, TUN, VhostNet} }

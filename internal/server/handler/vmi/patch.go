@@ -94,7 +94,7 @@ func valueOps(path, key string, old, value any) []operation {
 		}
 	}
 	ops := []operation{}
-	if tested[key] {
+	if tested[key] || keyed[key] != "" {
 		ops = append(ops, operation{"test", at, orNil(old)})
 	}
 	return append(ops, operation{"add", at, value})

@@ -126,7 +126,7 @@ func (s *session) giveDevices() error {
 		return err
 	}
 	defer root.Close()
-	for _, d := range devices.All {
+	for _, d := range devices.All() {
 		if !s.has(d) {
 			continue
 		}

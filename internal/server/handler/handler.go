@@ -1,0 +1,242 @@
+// Package handler is the node agent: it joins the launchers of its node with the API.
+package handler
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
+	v1 "kubevirt.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"virtctl/internal/clusterconfig"
+	"virtctl/internal/clusterconfig/follow"
+	"virtctl/internal/server/handler/certs"
+	"virtctl/internal/server/handler/devices"
+	"virtctl/internal/server/handler/discovery"
+	"virtctl/internal/server/handler/launchers"
+	"virtctl/internal/server/handler/node"
+	"virtctl/internal/server/handler/subresource"
+	"virtctl/internal/server/handler/vmi"
+)
+
+// Options are the command line's.
+type Options struct {
+	NodeName string
+	PodIP    string
+	// KubeletDir is where the kubelet of this node keeps its pods and device plugins.
+	KubeletDir string
+	// ProbeDir holds what the launcher image found out about this node.
+	ProbeDir string
+	// Port serves metrics and health, ConsolePort virt-api.
+	Port, ConsolePort int
+	// MaxDevices is how many pods can use a device at once.
+	MaxDevices int
+	Certs      certs.Files
+}
+
+const (
+	// workers is how many virtual machines start at once; each mostly waits for its launcher.
+	workers = 16
+	// Waits after a failed start, growing from the first to the last.
+	firstRetry = time.Second
+	lastRetry  = 2 * time.Minute
+)
+
+// agent is everything that Run puts together.
+type agent struct {
+	options Options
+	log     logr.Logger
+	manager ctrl.Manager
+	set     *launchers.Set
+	probe   *node.Probe
+	config  *clusterconfig.Source
+	queue   atomic.Pointer[workqueue.TypedRateLimitingInterface[reconcile.Request]]
+}
+
+// Run works until ctx ends.
+func Run(ctx context.Context, config *rest.Config, options Options) error {
+	a := &agent{options: options, log: ctrl.Log.WithName("handler")}
+	probe, err := node.ReadProbe(options.ProbeDir)
+	if err != nil {
+		return err
+	}
+	a.probe = probe
+	serving := certs.New(options.Certs, a.log.WithName("certs"))
+	if err := a.newManager(config, serving); err != nil {
+		return err
+	}
+	if a.config, err = follow.Cache(ctx, a.manager.GetCache()); err != nil {
+		return err
+	}
+	steps := []func(context.Context) error{a.addLaunchers, a.addReconciler, a.addNode}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	server := &subresource.Server{
+		Address: fmt.Sprintf(":%d", options.ConsolePort), TLS: serving.Server(tls.RequireAndVerifyClientCert),
+		Launchers: a.set, Log: a.log.WithName("subresource"),
+	}
+	if err := a.add(serving, server); err != nil {
+		return err
+	}
+	return a.manager.Start(ctx)
+}
+
+type runnable interface{ Start(context.Context) error }
+
+func (a *agent) add(list ...runnable) error {
+	for _, r := range list {
+		if err := a.manager.Add(r); err != nil {
+			return fmt.Errorf("set up virt-handler: %w", err)
+		}
+	}
+	return nil
+}
+
+func (a *agent) newManager(config *rest.Config, serving *certs.Source) error {
+	scheme := runtime.NewScheme()
+	if err := corev1.AddToScheme(scheme); err != nil {
+		return fmt.Errorf("core types: %w", err)
+	}
+	if err := v1.AddToScheme(scheme); err != nil {
+		return fmt.Errorf("kubevirt types: %w", err)
+	}
+	config.QPS = -1 // the API server's priority and fairness does that
+	own := labels.SelectorFromSet(labels.Set{v1.NodeNameLabel: a.options.NodeName})
+	launcherPods := labels.SelectorFromSet(labels.Set{v1.AppLabel: "virt-launcher"})
+	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
+	manager, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme: scheme,
+		Logger: a.log,
+		Metrics: metricsserver.Options{
+			BindAddress: fmt.Sprintf(":%d", a.options.Port), SecureServing: true,
+			TLSOpts: []func(*tls.Config){func(c *tls.Config) {
+				c.GetConfigForClient = serving.Server(tls.NoClientCert).GetConfigForClient
+				// Never used, but keeps the server from making a certificate of its own.
+				c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, os.ErrNotExist }
+			}},
+			ExtraHandlers: map[string]http.Handler{"/healthz": ok, "/readyz": ok},
+		},
+		HealthProbeBindAddress: "0",
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject: map[client.Object]cache.ByObject{
+				&corev1.Pod{}: {
+					Label: launcherPods, Field: fields.OneTermEqualSelector("spec.nodeName", a.options.NodeName),
+				},
+				&v1.VirtualMachineInstance{}: {Label: own},
+			},
+		},
+		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Node{}, &corev1.Event{}}}},
+	})
+	if err != nil {
+		return fmt.Errorf("set up virt-handler: %w", err)
+	}
+	a.manager = manager
+	return nil
+}
+
+// addLaunchers finds and follows the node's launchers.
+func (a *agent) addLaunchers(ctx context.Context) error {
+	connector := discovery.Connector{KubeletDir: a.options.KubeletDir}
+	a.set = launchers.NewSet(ctx, connector.Connect, a.log.WithName("launchers"), a.enqueue)
+	finder, err := discovery.NewFinder(a.options.KubeletDir, a.log.WithName("discovery"), a.set.Found)
+	if err != nil {
+		return err
+	}
+	a.set.UseFinder(finder)
+	return a.add(finder)
+}
+
+func (a *agent) enqueue(pod types.NamespacedName) {
+	if q := a.queue.Load(); q != nil {
+		(*q).Add(reconcile.Request{NamespacedName: pod})
+	}
+}
+
+func (a *agent) addReconciler(context.Context) error {
+	r := &vmi.Reconciler{
+		NodeName: a.options.NodeName, Cache: a.manager.GetClient(), Live: a.manager.GetAPIReader(), Writer: a.manager.GetClient(),
+		Launchers: a.set, Config: a.config, Node: a.probe, Now: time.Now,
+	}
+	toPods := func(_ context.Context, obj client.Object) []reconcile.Request {
+		var requests []reconcile.Request
+		for _, pod := range a.set.Pods(obj.GetUID()) {
+			requests = append(requests, reconcile.Request{NamespacedName: pod})
+		}
+		return requests
+	}
+	// Launchers tell us of changes through the queue itself.
+	capture := source.Func(func(_ context.Context, q workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+		a.queue.Store(&q)
+		return nil
+	})
+	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry)
+	err := builder.ControllerManagedBy(a.manager).Named("launcher").
+		For(&corev1.Pod{}).
+		Watches(&v1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(toPods)).
+		WatchesRawSource(capture).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: limiter}).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("set up virt-handler: %w", err)
+	}
+	return nil
+}
+
+// addNode offers the node's devices and says what it can do.
+func (a *agent) addNode(context.Context) error {
+	agent := node.NewAgent(a.options.NodeName, a.manager.GetAPIReader(), a.manager.GetClient(), func() map[string]string {
+		return node.Labels(a.probe, a.config.Get())
+	}, a.log.WithName("node"))
+	plugins := &devices.Manager{
+		Dir: filepath.Join(a.options.KubeletDir, "device-plugins"), Devices: a.devices(), Count: a.options.MaxDevices,
+		Log: a.log.WithName("devices"), Registered: agent.Registered,
+	}
+	return a.add(agent, plugins)
+}
+
+// devices are those that the node has, and of KVM only what really works.
+func (a *agent) devices() []devices.Device {
+	var list []devices.Device
+	for _, d := range devices.All() {
+		if _, err := os.Stat(d.Path); err != nil {
+			a.log.Info("the node has no such device", "device", d.Path)
+			continue
+		}
+		if d == devices.KVM && (a.probe == nil || !a.probe.KVM) {
+			reason := "the node was not probed"
+			if a.probe != nil {
+				reason = a.probe.Reason
+			}
+			a.log.Info("hardware virtualization is not offered", "reason", reason)
+			continue
+		}
+		list = append(list, d)
+	}
+	return list
+}

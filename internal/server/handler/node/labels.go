@@ -1,0 +1,92 @@
+package node
+
+import (
+	"regexp"
+	"strings"
+
+	v1 "kubevirt.io/api/core/v1"
+	"libvirt.org/go/libvirtxml"
+
+	"virtctl/internal/clusterconfig"
+)
+
+// managedPrefixes are the label families that Agent owns: what it does not want there it removes.
+func managedPrefixes() []string {
+	return []string{
+		v1.CPUFeatureLabel, v1.CPUModelLabel, v1.SupportedHostModelMigrationCPU, v1.CPUTimerLabel, v1.HypervLabel,
+		v1.CPUModelVendorLabel, v1.SupportedMachineTypeLabel, v1.HostModelCPULabel, v1.HostModelRequiredFeaturesLabel,
+	}
+}
+
+func managed(label string) bool {
+	if label == v1.NodeSchedulable {
+		return true
+	}
+	for _, p := range managedPrefixes() {
+		if strings.HasPrefix(label, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// labelName is what Kubernetes accepts after a label's slash.
+var labelName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+
+// maxLabels bounds how many labels a probe can put on the node.
+const maxLabels = 1024
+
+// Labels says in labels what the probe found.
+func Labels(p *Probe, config clusterconfig.Config) map[string]string {
+	labels := map[string]string{}
+	add := func(prefix, name string) {
+		if labelName.MatchString(name) && len(labels) < maxLabels {
+			labels[prefix+name] = "true"
+		}
+	}
+	if p == nil || p.Domain == nil {
+		return labels
+	}
+	for _, m := range p.Machines {
+		add(v1.SupportedMachineTypeLabel, m)
+	}
+	cpu := p.Domain.CPU
+	if cpu == nil {
+		return labels
+	}
+	for _, mode := range cpu.Modes {
+		switch {
+		case mode.Supported != "yes":
+		case mode.Name == "host-model":
+			addHostModel(mode, add)
+		case mode.Name == "custom":
+			for _, m := range mode.Models {
+				if m.Usable == "yes" && !config.Compute.ObsoleteCPUModels[m.Name] {
+					add(v1.CPUModelLabel, m.Name)
+					add(v1.SupportedHostModelMigrationCPU, m.Name)
+				}
+			}
+		}
+	}
+	if f := p.Domain.Features; f != nil && f.HyperV != nil {
+		for _, e := range f.HyperV.Enums {
+			for _, value := range e.Values {
+				add(v1.HypervLabel, value)
+			}
+		}
+	}
+	return labels
+}
+
+func addHostModel(mode libvirtxml.DomainCapsCPUMode, add func(prefix, name string)) {
+	for _, m := range mode.Models {
+		add(v1.HostModelCPULabel, m.Name)
+	}
+	add(v1.CPUModelVendorLabel, mode.Vendor)
+	for _, f := range mode.Features {
+		if f.Policy == "require" {
+			add(v1.CPUFeatureLabel, f.Name)
+			add(v1.HostModelRequiredFeaturesLabel, f.Name)
+		}
+	}
+}

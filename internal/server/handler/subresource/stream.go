@@ -1,0 +1,193 @@
+package subresource
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	// plainProtocol is the websocket subprotocol of raw streams: binary messages, whose borders mean nothing (contract).
+	plainProtocol = "plain.kubevirt.io"
+	bufferSize    = 10240
+	copyBuffer    = 32 << 10
+	// pingPeriod keeps proxies and load balancers from taking an idle console for a dead one.
+	pingPeriod   = 10 * time.Second
+	writeTimeout = 30 * time.Second
+)
+
+func (s *Server) console(w http.ResponseWriter, r *http.Request, vm target) error {
+	return s.stream(w, r, sessionKey{vm.name, "console"}, vm.client.Console)
+}
+
+func (s *Server) vnc(w http.ResponseWriter, r *http.Request, vm target) error {
+	key := sessionKey{vm.name, "vnc"}
+	if keep, _ := strconv.ParseBool(r.URL.Query().Get("preserveSession")); keep && s.sessions.busy(key) {
+		return &statusError{http.StatusServiceUnavailable, "somebody else uses the VNC display of " + vm.name.String() +
+			"; connect without preserveSession to take it over"}
+	}
+	return s.stream(w, r, key, vm.client.VNC)
+}
+
+func (s *Server) screenshot(w http.ResponseWriter, r *http.Request, vm target) error {
+	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+	defer cancel()
+	blob, err := vm.client.Screenshot(ctx)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "image/png")
+	w.Header().Set("Content-Length", strconv.Itoa(len(blob.Data)))
+	_, _ = w.Write(blob.Data) // the caller has gone; nobody to tell
+	return nil
+}
+
+// stream joins a websocket with a stream of the launcher. The launcher is asked first, so that its refusal is an HTTP error.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, key sessionKey, open func(context.Context) (*os.File, error)) error {
+	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+	defer cancel()
+	file, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	guest, err := net.FileConn(file)
+	_ = file.Close()
+	if err != nil {
+		return err
+	}
+	defer guest.Close()
+	upgrader := websocket.Upgrader{
+		Subprotocols: []string{plainProtocol}, ReadBufferSize: bufferSize, WriteBufferSize: bufferSize,
+		// Callers are known by their certificate; a browser's origin says nothing here.
+		CheckOrigin: func(*http.Request) bool { return true },
+		Error: func(w http.ResponseWriter, _ *http.Request, code int, reason error) {
+			writeError(w, &statusError{code, "this is a websocket: " + reason.Error()})
+		},
+	}
+	ws, err := upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		return nil // answered by the upgrader
+	}
+	end := s.sessions.begin(key, func() { closeWith(ws, websocket.CloseNormalClosure, "another session has taken over") })
+	defer end()
+	join(ws, guest)
+	return nil
+}
+
+// join copies both ways until one side ends.
+func join(ws *websocket.Conn, guest net.Conn) {
+	defer ws.Close()
+	var copying sync.WaitGroup
+	done := make(chan struct{})
+	copying.Go(func() { keepAlive(ws, done) })
+	copying.Go(func() {
+		fromGuest(ws, guest)
+		closeWith(ws, websocket.CloseNormalClosure, "the stream has ended")
+		_ = ws.Close()
+	})
+	toGuest(guest, ws)
+	_ = guest.Close()
+	close(done)
+	copying.Wait()
+}
+
+// fromGuest sends what the guest says, each read as one message.
+func fromGuest(ws *websocket.Conn, guest io.Reader) {
+	buf := make([]byte, copyBuffer)
+	for {
+		n, err := guest.Read(buf)
+		if n > 0 {
+			if ws.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil || ws.WriteMessage(websocket.BinaryMessage, buf[:n]) != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func toGuest(guest io.Writer, ws *websocket.Conn) {
+	buf := make([]byte, copyBuffer)
+	for {
+		_, r, err := ws.NextReader()
+		if err != nil {
+			return
+		}
+		if _, err := io.CopyBuffer(struct{ io.Writer }{guest}, r, buf); err != nil {
+			return
+		}
+	}
+}
+
+func keepAlive(ws *websocket.Conn, done <-chan struct{}) {
+	ticker := time.NewTicker(pingPeriod)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-ticker.C:
+			if err := ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(pingPeriod)); err != nil && !errors.Is(err, websocket.ErrCloseSent) {
+				_ = ws.Close()
+				return
+			}
+		}
+	}
+}
+
+// closeWith says goodbye; the reader on our side ends when the other side answers or the connection closes.
+func closeWith(ws *websocket.Conn, code int, reason string) {
+	const patience = time.Second
+	_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(patience))
+	_ = ws.SetReadDeadline(time.Now().Add(patience))
+}
+
+type sessionKey struct {
+	vm   types.NamespacedName
+	kind string
+}
+
+// sessions knows who uses which stream. A new session ends the one before.
+type sessions struct {
+	mu     sync.Mutex
+	active map[sessionKey]*session
+}
+
+type session struct{ kick func() }
+
+func (s *sessions) busy(key sessionKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.active[key] != nil
+}
+
+func (s *sessions) begin(key sessionKey, kick func()) (end func()) {
+	mine := &session{kick: kick}
+	s.mu.Lock()
+	if s.active == nil {
+		s.active = map[sessionKey]*session{}
+	}
+	old := s.active[key]
+	s.active[key] = mine
+	s.mu.Unlock()
+	if old != nil {
+		old.kick()
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.active[key] == mine {
+			delete(s.active, key)
+		}
+	}
+}
