@@ -102,10 +102,13 @@ func (b *builder) demoInitrd(ctx context.Context, tree, release string) ([]byte,
 	if err := addBusybox(ctx, guest, filepath.Join(tree, "usr/bin/busybox")); err != nil {
 		return nil, err
 	}
-	for name, path := range map[string]string{"qemu-ga": "usr/sbin/qemu-ga", "dropbear": "usr/sbin/dropbear", "dropbearkey": "usr/bin/dropbearkey"} {
-		if err := addProgram(guest, tree, path); err != nil {
-			return nil, fmt.Errorf("put %s into the guest: %w", name, err)
+	for _, program := range []string{"usr/sbin/qemu-ga", "usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/sbin/mke2fs"} {
+		if err := addProgram(guest, tree, program); err != nil {
+			return nil, fmt.Errorf("put %s into the guest: %w", program, err)
 		}
+	}
+	for _, kind := range []string{"ext2", "ext3", "ext4"} {
+		guest.link("usr/sbin/mkfs."+kind, "mke2fs")
 	}
 	if err := b.addSeedProgram(ctx, guest); err != nil {
 		return nil, err
