@@ -29,6 +29,12 @@ const (
 	AgentSocket  = PrivateDir + "/agent"
 	// MigrationDir holds the sockets of a migration's streams.
 	MigrationDir = SocketDir + "/migration"
+	// MigrationLibvirtSocket, MigrationMemorySocket and MigrationNBDSocket are the streams of a migration. On the source
+	// virt-handler listens there and forwards to the target; on the target QEMU listens on the last two. libvirt wants the paths
+	// of both sides to be the same.
+	MigrationLibvirtSocket = MigrationDir + "/libvirt"
+	MigrationMemorySocket  = MigrationDir + "/memory"
+	MigrationNBDSocket     = MigrationDir + "/nbd"
 	// KernelBootDir is where the kernel boot image is mounted.
 	KernelBootDir = "/var/run/kubevirt-kernel-boot"
 	// HotplugDir is where hot-plugged volumes appear.

@@ -67,6 +67,10 @@ type StartRequest struct {
 	// DHCP is what to answer guests on their interfaces; Sockets names the descriptors that come with the request.
 	DHCP    []DHCPInterface `json:"dhcp,omitempty"`
 	Sockets []SocketRole    `json:"sockets,omitempty"`
+	// Incoming does everything but start a guest: it comes by migration. XML is not used then.
+	Incoming bool `json:"incoming,omitempty"`
+	// DisableConsoleLog keeps the guest's serial output out of the pod's log.
+	DisableConsoleLog bool `json:"disableConsoleLog,omitempty"`
 }
 
 // SocketRole tells what a descriptor that came with StartRequest is for.
