@@ -1,0 +1,60 @@
+package launcher
+
+import (
+	"encoding/xml"
+	"strings"
+	"sync"
+	"time"
+)
+
+// deviceAlias returns the name of the alias element directly below the document's root.
+func deviceAlias(document string) string {
+	var device struct {
+		Alias struct {
+			Name string `xml:"name,attr"`
+		} `xml:"alias"`
+	}
+	if xml.Unmarshal([]byte(document), &device) != nil {
+		return ""
+	}
+	return device.Alias.Name
+}
+
+// hasAlias tells whether a domain's document still has a device of that alias.
+func hasAlias(document, alias string) bool {
+	decoder := xml.NewDecoder(strings.NewReader(document))
+	for {
+		token, err := decoder.Token()
+		if err != nil {
+			return false
+		}
+		element, ok := token.(xml.StartElement)
+		if !ok || element.Name.Local != "alias" {
+			continue
+		}
+		for _, a := range element.Attr {
+			if a.Name.Local == "name" && a.Value == alias {
+				return true
+			}
+		}
+	}
+}
+
+// deadline runs one function later, at most one at a time.
+type deadline struct {
+	mu    sync.Mutex
+	timer *time.Timer
+}
+
+// arm replaces what was armed before; with no duration it only disarms.
+func (d *deadline) arm(after time.Duration, fn func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+	if after > 0 {
+		d.timer = time.AfterFunc(after, fn)
+	}
+}
