@@ -3,7 +3,9 @@ package controller
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -22,6 +24,8 @@ import (
 	"virtctl/internal/clusterconfig/follow"
 	"virtctl/internal/server/controller/index"
 	"virtctl/internal/server/controller/mountfailure"
+	"virtctl/internal/server/controller/node"
+	"virtctl/internal/server/controller/vm"
 	"virtctl/internal/server/controller/vmi"
 	"virtctl/internal/version"
 )
@@ -93,10 +97,19 @@ func addControllers(mgr manager.Manager, source *clusterconfig.Source, f Flags) 
 	if err := mgr.Add(mounts); err != nil {
 		return fmt.Errorf("watch mount failures: %w", err)
 	}
-	return vmi.New(vmi.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Config: source, Recorder: mgr.GetEventRecorder(component),
+	recorder := mgr.GetEventRecorder(component)
+	vmis := vmi.New(vmi.Options{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Config: source, Recorder: recorder,
 		LauncherImage: f.LauncherImage, PullSecrets: f.PullSecrets, MountFailures: mounts,
-	}).Setup(mgr, mounts.Failures())
+	})
+	vms := vm.New(vm.Options{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Config: source, Recorder: recorder, Jitter: rand.Float64,
+	})
+	return errors.Join(
+		vmis.Setup(mgr, mounts.Failures()),
+		vms.Setup(mgr),
+		node.New(mgr.GetClient(), recorder).Setup(mgr),
+	)
 }
 
 // serving is the one port: metrics and health, over TLS with the mounted certificate or, before it is there, one of our own.

@@ -112,7 +112,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		}
 	}
 	_, failed := r.writer.Patch(ctx, p.before, p.vmi)
-	return reconcile.Result{RequeueAfter: p.after}, errors.Join(err, failed)
+	if err = errors.Join(err, failed); err != nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: p.after}, nil
 }
 
 // begin reads the VMI. It gives nothing when there is nothing to do.

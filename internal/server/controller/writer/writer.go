@@ -8,6 +8,7 @@ package writer
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,8 +20,9 @@ import (
 type Writer struct {
 	client client.Client
 
-	mu    sync.Mutex
-	wrote map[types.NamespacedName]stamp
+	mu sync.Mutex
+	// wrote are the versions that writes were based on and that the cache may still show.
+	wrote map[types.NamespacedName][]stamp
 }
 
 // stamp is the version of an object that a write was based on.
@@ -31,7 +33,7 @@ type stamp struct {
 
 // New gives a Writer that writes with c.
 func New(c client.Client) *Writer {
-	return &Writer{client: c, wrote: map[types.NamespacedName]stamp{}}
+	return &Writer{client: c, wrote: map[types.NamespacedName][]stamp{}}
 }
 
 // Stale tells whether obj, read from the cache, has been replaced by a write of ours that the cache has not seen yet.
@@ -39,11 +41,7 @@ func (w *Writer) Stale(obj client.Object) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	key := client.ObjectKeyFromObject(obj)
-	last, ok := w.wrote[key]
-	if !ok {
-		return false
-	}
-	if last == stampOf(obj) {
+	if slices.Contains(w.wrote[key], stampOf(obj)) {
 		return true
 	}
 	delete(w.wrote, key)
@@ -86,7 +84,8 @@ func (w *Writer) write(before, after client.Object, do func(client.Patch) error)
 	}
 	if after.GetResourceVersion() != from.resourceVersion {
 		w.mu.Lock()
-		w.wrote[client.ObjectKeyFromObject(before)] = from
+		key := client.ObjectKeyFromObject(before)
+		w.wrote[key] = append(w.wrote[key], from)
 		w.mu.Unlock()
 	}
 	return true, nil

@@ -1,0 +1,18 @@
+package vm
+
+import "context"
+
+// ensureData makes the DataVolumes of the VM's templates and finds out how far they are.
+func (r *Reconciler) ensureData(ctx context.Context, p *pass) error {
+	if r.DataVolumes == nil {
+		p.data.Ready = len(p.vm.Spec.DataVolumeTemplates) == 0
+		if !p.data.Ready {
+			p.data.Failed = true
+			p.data.Why = "this cluster has no DataVolumes; install CDI or remove spec.dataVolumeTemplates"
+		}
+		return nil
+	}
+	var err error
+	p.data, err = r.DataVolumes.Ensure(ctx, p.vm)
+	return err
+}

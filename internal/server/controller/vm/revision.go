@@ -1,0 +1,112 @@
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	v1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// revisionLabel finds the revisions of one VM.
+const revisionLabel = "virtctl.io/vm-uid"
+
+// revisionName is the name of the ControllerRevision that keeps the spec a VM was started with (contract).
+func revisionName(vm types.UID, generation int64) string {
+	return fmt.Sprintf("revision-start-vm-%s-%d", vm, generation)
+}
+
+// revisionData is what such a ControllerRevision holds.
+type revisionData struct {
+	Spec v1.VirtualMachineSpec `json:"spec"`
+}
+
+// recordRevision keeps the spec the VM is about to be started with, and drops those of earlier starts.
+func (r *Reconciler) recordRevision(ctx context.Context, vm *v1.VirtualMachine) error {
+	data, err := json.Marshal(revisionData{Spec: vm.Spec})
+	if err != nil {
+		return fmt.Errorf("write down the VM's spec: %w", err)
+	}
+	revision := &appsv1.ControllerRevision{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: vm.Namespace, Name: revisionName(vm.UID, vm.Generation), Labels: map[string]string{revisionLabel: string(vm.UID)},
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(vm, v1.VirtualMachineGroupVersionKind)},
+		},
+		Data: runtime.RawExtension{Raw: data}, Revision: vm.Generation,
+	}
+	// The name holds the generation, and a generation has one spec: what exists is what we would write.
+	if err := r.Client.Create(ctx, revision); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("keep the spec of this start: %w", err)
+	}
+	if vm.Status.ObservedGeneration == 0 || vm.Status.ObservedGeneration == vm.Generation {
+		return nil // the first start, or again with the same spec
+	}
+	return r.dropRevisions(ctx, vm, revision.Name)
+}
+
+func (r *Reconciler) dropRevisions(ctx context.Context, vm *v1.VirtualMachine, keep string) error {
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("ControllerRevisionList"))
+	if err := r.Live.List(ctx, list, client.InNamespace(vm.Namespace), client.MatchingLabels{revisionLabel: string(vm.UID)}); err != nil {
+		return fmt.Errorf("list the specs of earlier starts: %w", err)
+	}
+	for i := range list.Items {
+		old := &list.Items[i]
+		if old.Name == keep || !metav1.IsControlledBy(old, vm) {
+			continue
+		}
+		revision := &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Namespace: old.Namespace, Name: old.Name}}
+		if err := r.Client.Delete(ctx, revision); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("drop the spec of an earlier start: %w", err)
+		}
+	}
+	return nil
+}
+
+// lastStart gives the spec the running VMI was made from, or nil when it is not known.
+func (r *Reconciler) lastStart(ctx context.Context, p *pass, name string) (*v1.VirtualMachineSpec, error) {
+	if m := r.recall(p.key); m.lastStartName == name {
+		return m.lastStart, nil
+	}
+	revision := &appsv1.ControllerRevision{}
+	if err := r.Live.Get(ctx, types.NamespacedName{Namespace: p.vm.Namespace, Name: name}, revision); err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	var data revisionData
+	if err := json.Unmarshal(revision.Data.Raw, &data); err != nil {
+		return nil, nil // not one of ours; without it nothing can be compared
+	}
+	r.remember(p.key, func(m *memory) { m.lastStart, m.lastStartName = &data.Spec, name })
+	return &data.Spec, nil
+}
+
+// sameMachine tells whether two specs describe the same machine, whatever they say about when it runs.
+func sameMachine(a, b *v1.VirtualMachineSpec) bool {
+	if a.Template == nil || b.Template == nil {
+		return a.Template == b.Template
+	}
+	return equality.Semantic.DeepEqual(a.Template.Spec, b.Template.Spec) &&
+		sameMatcher(a.Instancetype, b.Instancetype) && samePreference(a.Preference, b.Preference)
+}
+
+// The revision in a matcher is written by us after the start and means no change.
+func sameMatcher(a, b *v1.InstancetypeMatcher) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Name == b.Name && a.Kind == b.Kind
+}
+
+func samePreference(a, b *v1.PreferenceMatcher) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Name == b.Name && a.Kind == b.Kind
+}
