@@ -27,7 +27,7 @@ import (
 )
 
 // Finalizer keeps the KubeVirt resource until everything it stands for is gone.
-const Finalizer = "foregroundDeleteKubeVirt"
+const Finalizer = "kubevirt.io/foregroundDeleteKubeVirt"
 
 // Reconciler brings the cluster to what the KubeVirt resource says.
 type Reconciler struct {
