@@ -90,7 +90,9 @@ func (s *Server) newNode(n plan.Node) *nodeUnit {
 	return &nodeUnit{unit: supervise.NewUnit(starter, spec)}
 }
 
-func bootIDFile(o options.Options, name string) string { return filepath.Join(o.NodeDir(name), node.BootIDFile) }
+func bootIDFile(o options.Options, name string) string {
+	return filepath.Join(o.NodeDir(name), node.BootIDFile)
+}
 
 // NodeInit is the hidden command that is process 1 of a node.
 const NodeInit = "node-init"

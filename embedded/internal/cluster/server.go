@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"virtctl/embedded/internal/options"
 	"virtctl/embedded/internal/pki"
 	"virtctl/embedded/internal/plan"
+	"virtctl/embedded/internal/storage"
 	"virtctl/embedded/internal/supervise"
 )
 
@@ -81,6 +83,7 @@ func (s *Server) Run(ctx context.Context) error {
 	err = s.start(ctx)
 	if err == nil {
 		s.progress.Ready()
+		slim()
 		<-ctx.Done()
 		slog.Info("stopping")
 	} else if ctx.Err() != nil {
@@ -130,10 +133,12 @@ func (s *Server) start(ctx context.Context) error {
 		{"configuration and certificates", s.prepare},
 		{"network " + s.options.Bridge, func(context.Context) error { return s.network.Setup() }},
 		{"cgroups", s.makeCgroups},
+		{"volumes", func(context.Context) error { return s.volumes().AttachAll() }},
 		{"etcd", func(ctx context.Context) error { return s.startUnit(ctx, unitEtcd) }},
 		{"kube-apiserver", s.startAPIServer},
 		{"controllers, scheduler, DNS", s.startRest},
 		{"cluster objects", func(ctx context.Context) error { return applyObjects(ctx, s.config, s.plan) }},
+		{"storage", func(context.Context) error { return s.startStorage(ctx) }},
 		{fmt.Sprintf("%d of %d nodes ready", s.options.Nodes, s.options.Nodes), s.waitNodes},
 	} {
 		began := time.Now()
@@ -232,6 +237,29 @@ func (s *Server) startRest(context.Context) error {
 		n.unit.Start()
 	}
 	return nil
+}
+
+func (s *Server) volumes() storage.Volumes { return storage.Volumes{Dir: s.options.VolumeDir()} }
+
+// startStorage runs the provisioner until ctx, which is the server's, ends.
+func (s *Server) startStorage(ctx context.Context) error {
+	client, err := kubernetes.NewForConfig(s.config)
+	if err != nil {
+		return fmt.Errorf("connect to the API server: %w", err)
+	}
+	p := storage.NewProvisioner(client, s.volumes(), s.plan.Nodes[0].Name)
+	go func() {
+		if err := p.Run(ctx); err != nil {
+			slog.Error("storage ended", "err", err)
+		}
+	}()
+	return nil
+}
+
+// slim gives back what only the start needed, and keeps the heap small from then on: this process mostly waits.
+func slim() {
+	debug.SetGCPercent(25)
+	debug.FreeOSMemory()
 }
 
 // halt ends everything in order: nodes first, while there is an API server to tell.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -101,6 +102,8 @@ func serve(ctx context.Context, o options.Options, n plan.Node) error {
 	units.kubelet.Start()
 	units.proxy.Start()
 	slog.Info("node started", "node", n.Name)
+	debug.SetGCPercent(25) // from here on this process mostly waits
+	debug.FreeOSMemory()
 	<-ctx.Done()
 	slog.Info("node stops", "node", n.Name)
 	units.kubelet.Stop()

@@ -14,12 +14,20 @@ import (
 
 // loop is one attached loop device.
 type loop struct {
-	device  string
+	number int
+	// backing is the path of its file as the kernel tells it; for a device behind a device it may be another namespace's.
 	backing string
+	// under is the number of the loop device that this one sits on, or -1.
+	under int
 }
 
-// attached lists the loop devices whose file lies below dir.
-func attached(dir string) ([]loop, error) {
+func (l loop) device() string { return "/dev/loop" + strconv.Itoa(l.number) }
+
+// loopMajor is the major number of loop devices.
+const loopMajor = 7
+
+// list returns the attached loop devices of the machine.
+func list() ([]loop, error) {
 	paths, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	if err != nil {
 		return nil, err
@@ -27,19 +35,63 @@ func attached(dir string) ([]loop, error) {
 	var out []loop
 	for _, path := range paths {
 		data, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) { // detached meanwhile
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENXIO) { // detached meanwhile
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list loop devices: %w", err)
 		}
-		backing := strings.TrimSuffix(strings.TrimSpace(string(data)), " (deleted)")
-		if strings.HasPrefix(backing, strings.TrimSuffix(dir, "/")+"/") {
-			name := filepath.Base(filepath.Dir(filepath.Dir(path)))
-			out = append(out, loop{"/dev/" + name, backing})
+		number, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(filepath.Dir(filepath.Dir(path))), "loop"))
+		if err != nil {
+			continue
 		}
+		l := loop{number: number, backing: strings.TrimSuffix(strings.TrimSpace(string(data)), " (deleted)")}
+		if l.under, err = lower(l.device()); err != nil {
+			return nil, err
+		}
+		out = append(out, l)
 	}
 	return out, nil
+}
+
+// lower finds out which loop device a loop device sits on.
+func lower(device string) (int, error) {
+	f, err := os.Open(device)
+	if err != nil {
+		return -1, fmt.Errorf("look at loop device: %w", err)
+	}
+	defer f.Close()
+	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+	if errors.Is(err, unix.ENXIO) { // detached meanwhile
+		return -1, nil
+	}
+	if err != nil {
+		return -1, fmt.Errorf("look at loop device %s: %w", device, err)
+	}
+	if unix.Major(info.Rdevice) != loopMajor {
+		return -1, nil
+	}
+	return int(unix.Minor(info.Rdevice)), nil
+}
+
+// below picks the devices whose file lies below dir, and after each those that sit on it: a kubelet puts one on every block volume
+// in use, to hold it open.
+func below(loops []loop, dir string) []loop {
+	prefix := strings.TrimSuffix(dir, "/") + "/"
+	var out []loop
+	for _, l := range loops {
+		if l.under < 0 && strings.HasPrefix(l.backing, prefix) {
+			out = append(out, l)
+		}
+	}
+	for i := 0; i < len(out); i++ {
+		for _, l := range loops {
+			if l.under == out[i].number {
+				out = append(out, l)
+			}
+		}
+	}
+	return out
 }
 
 // attachTries bounds the race for the next free device against other programs.
@@ -84,25 +136,42 @@ func configure(number int, file *os.File) error {
 	return unix.IoctlLoopConfigure(int(device.Fd()), &config)
 }
 
+// grow tells a loop device that its file has another size.
+func grow(number int) error {
+	f, err := os.OpenFile(loop{number: number}.device(), os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("resize volume: %w", err)
+	}
+	defer f.Close()
+	if err := unix.IoctlSetInt(int(f.Fd()), unix.LOOP_SET_CAPACITY, 0); err != nil {
+		return fmt.Errorf("resize volume: %w", err)
+	}
+	return nil
+}
+
 // detach frees a loop device; one that is still open somewhere goes when it is closed.
-func detach(device string) error {
-	f, err := os.OpenFile(device, os.O_RDONLY, 0)
+func detach(l loop) error {
+	f, err := os.Open(l.device())
 	if err != nil {
 		return fmt.Errorf("detach volume: %w", err)
 	}
 	defer f.Close()
-	if _, err := unix.IoctlRetInt(int(f.Fd()), unix.LOOP_CLR_FD); err != nil && !errors.Is(err, unix.ENXIO) {
-		return fmt.Errorf("detach volume %s: %w", device, err)
+	if err := unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0); err != nil && !errors.Is(err, unix.ENXIO) {
+		return fmt.Errorf("detach volume %s: %w", l.device(), err)
 	}
 	return nil
 }
 
 // DetachAll frees every loop device of the volumes in dir.
 func DetachAll(dir string) error {
-	loops, err := attached(dir)
-	errs := []error{err}
-	for _, l := range loops {
-		errs = append(errs, detach(l.device))
+	loops, err := list()
+	if err != nil {
+		return err
+	}
+	ours := below(loops, dir)
+	var errs []error
+	for i := len(ours) - 1; i >= 0; i-- { // the upper ones first
+		errs = append(errs, detach(ours[i]))
 	}
 	return errors.Join(errs...)
 }
