@@ -1,0 +1,174 @@
+package review
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	v1 "kubevirt.io/api/core/v1"
+
+	"virtctl/internal/server/api/admission/defaults"
+	"virtctl/internal/server/api/admission/rules"
+)
+
+func (s *Server) validateVM(ctx context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	vm, old := &v1.VirtualMachine{}, &v1.VirtualMachine{}
+	if refused := decode(r, vm, old); refused != nil {
+		return refused
+	}
+	// Whatever is wrong with a VM, it must be possible to let go of it.
+	if vm.DeletionTimestamp != nil {
+		return nil
+	}
+	if vm.Namespace == "" {
+		vm.Namespace = r.Namespace
+	}
+	in := rules.VMInput{Cluster: s.Config.Get(), VM: vm, Platform: s.account(r) != ""}
+	if r.Operation == admissionv1.Update {
+		in.Old = old
+	}
+	if vm.Spec.Template != nil {
+		effective, partial, refused := s.effective(ctx, vm)
+		if refused != nil {
+			return refused
+		}
+		in.Effective, in.Partial = effective, partial
+	}
+	causes := rules.VM(in)
+	if len(causes) == 0 && in.Old != nil {
+		live, err := s.liveUpdate(ctx, old, vm)
+		if err != nil {
+			return failed(err)
+		}
+		causes = live
+	}
+	if len(causes) > 0 {
+		answer := denied(causes)
+		answer.Warnings = vmWarnings(vm)
+		return answer
+	}
+	return &admissionv1.AdmissionResponse{Allowed: true, Warnings: vmWarnings(vm)}
+}
+
+// effective gives what the VM's instance would be.
+func (s *Server) effective(ctx context.Context, vm *v1.VirtualMachine) (*v1.VirtualMachineInstanceSpec, bool, *admissionv1.AdmissionResponse) {
+	expanded, partial := vm.DeepCopy(), !s.Expander.Applies(vm)
+	if !partial {
+		var err error
+		if expanded, err = s.Expander.Expand(ctx, vm); err != nil {
+			return nil, false, refusal(err)
+		}
+	}
+	spec := &expanded.Spec.Template.Spec
+	if err := defaults.Spec(spec, s.Config.Get()); err != nil {
+		return nil, false, failed(err)
+	}
+	return spec, partial, nil
+}
+
+// refusal keeps the causes of an error that names fields.
+func refusal(err error) *admissionv1.AdmissionResponse {
+	var known apierrors.APIStatus
+	if errors.As(err, &known) {
+		if d := known.Status().Details; d != nil && len(d.Causes) > 0 {
+			return denied(d.Causes)
+		}
+	}
+	return failed(err)
+}
+
+// liveUpdate refuses a second change of a running guest's CPUs or memory while the first is still on its way.
+func (s *Server) liveUpdate(ctx context.Context, before, after *v1.VirtualMachine) ([]metav1.StatusCause, error) {
+	if before.Spec.Template == nil || after.Spec.Template == nil || s.Config.Get().RolloutStrategy != v1.VMRolloutStrategyLiveUpdate {
+		return nil, nil
+	}
+	old, now := &before.Spec.Template.Spec.Domain, &after.Spec.Template.Spec.Domain
+	cpu := !equality.Semantic.DeepEqual(old.CPU, now.CPU)
+	memory := !equality.Semantic.DeepEqual(old.Memory, now.Memory)
+	if !cpu && !memory {
+		return nil, nil
+	}
+	vmi := &v1.VirtualMachineInstance{}
+	if err := s.get(ctx, after.Namespace, after.Name, vmi); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("look for the VM's instance: %w", err)
+	}
+	underway := func(changed bool, condition v1.VirtualMachineInstanceConditionType, field, what string) []metav1.StatusCause {
+		if !changed || !hasCondition(vmi, condition) {
+			return nil
+		}
+		return []metav1.StatusCause{{Type: metav1.CauseTypeFieldValueNotSupported, Field: field,
+			Message: fmt.Sprintf("%s: cannot update while another %s change is in progress", field, what)}}
+	}
+	return append(underway(cpu, v1.VirtualMachineInstanceVCPUChange, "spec.template.spec.domain.cpu.sockets", "CPU"),
+		underway(memory, v1.VirtualMachineInstanceMemoryChange, "spec.template.spec.domain.memory.guest", "memory")...), nil
+}
+
+func hasCondition(vmi *v1.VirtualMachineInstance, kind v1.VirtualMachineInstanceConditionType) bool {
+	for _, c := range vmi.Status.Conditions {
+		if c.Type == kind {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+func (s *Server) validateVMICreate(_ context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	vmi := &v1.VirtualMachineInstance{}
+	if refused := decode(r, vmi, nil); refused != nil {
+		return refused
+	}
+	if vmi.Namespace == "" {
+		vmi.Namespace = r.Namespace
+	}
+	if causes := rules.VMI(vmi, s.Config.Get(), s.account(r) != ""); len(causes) > 0 {
+		return denied(causes)
+	}
+	return nil
+}
+
+func (s *Server) validateReplicaSet(_ context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	rs, old := &v1.VirtualMachineInstanceReplicaSet{}, &v1.VirtualMachineInstanceReplicaSet{}
+	if refused := decode(r, rs, old); refused != nil {
+		return refused
+	}
+	if rs.DeletionTimestamp != nil || (r.Operation == admissionv1.Update && equality.Semantic.DeepEqual(rs.Spec, old.Spec)) {
+		return nil
+	}
+	var effective *v1.VirtualMachineInstanceSpec
+	if rs.Spec.Template != nil {
+		effective = rs.Spec.Template.Spec.DeepCopy()
+		if err := defaults.Spec(effective, s.Config.Get()); err != nil {
+			return failed(err)
+		}
+	}
+	if causes := rules.ReplicaSet(rs, effective, s.Config.Get()); len(causes) > 0 {
+		return denied(causes)
+	}
+	return nil
+}
+
+func (s *Server) validateStatus(_ context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	switch r.Resource.Resource {
+	case "virtualmachines":
+		vm := &v1.VirtualMachine{}
+		if refused := decode(r, vm, nil); refused != nil {
+			return refused
+		}
+		if causes := rules.VMStatus(vm, s.Config.Get()); len(causes) > 0 {
+			return denied(causes)
+		}
+	case "virtualmachineinstancereplicasets":
+		return decode(r, &v1.VirtualMachineInstanceReplicaSet{}, nil)
+	case "virtualmachineinstancemigrations":
+		return decode(r, &v1.VirtualMachineInstanceMigration{}, nil)
+	}
+	return nil
+}
