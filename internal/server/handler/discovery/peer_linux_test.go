@@ -53,7 +53,7 @@ func startLauncher(t *testing.T, dir string, uid uint32) {
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), launcherEnv+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Credential: &syscall.Credential{Uid: uid, Gid: uid}, Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL,
+		Credential: &syscall.Credential{Uid: uid, Gid: uid}, Cloneflags: syscall.CLONE_NEWNET,
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -68,7 +68,7 @@ func (s *session) start(ctx context.Context) (ctrl.Result, error) {
 		ctrl.LoggerFrom(ctx).Info("started", "vmi", s.ref.VMI, "took", s.r.Now().Sub(began).Round(time.Millisecond).String())
 		return ctrl.Result{}, s.report(ctx)
 	}
-	if errors.Is(err, wire.ErrClosed) {
+	if gone(err) {
 		return ctrl.Result{}, nil // the launcher has ended; its pod's end is virt-controller's to judge
 	}
 	if writeErr := s.write(ctx, s.observed(err), s.failed(err)); writeErr != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	v1 "kubevirt.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -103,6 +104,14 @@ func (s *session) quit(ctx context.Context) error {
 }
 
 // ended tells that a call failed because there is nothing left to call.
-func ended(err error) bool {
-	return errors.Is(err, wire.ErrClosed) || wire.CodeOf(err) == wire.CodeNotFound
+func ended(err error) bool { return gone(err) || wire.CodeOf(err) == wire.CodeNotFound }
+
+// gone tells that the launcher itself has ended.
+func gone(err error) bool {
+	for _, sign := range []error{wire.ErrClosed, unix.ECONNRESET, unix.ECONNREFUSED, unix.EPIPE} {
+		if errors.Is(err, sign) {
+			return true
+		}
+	}
+	return false
 }
