@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"virtctl/embedded/internal/assets"
+	"virtctl/embedded/internal/capability"
 	"virtctl/embedded/internal/cgroup"
 	"virtctl/embedded/internal/network"
 	"virtctl/embedded/internal/options"
@@ -247,7 +248,7 @@ func (s *Server) startStorage(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect to the API server: %w", err)
 	}
-	p := storage.NewProvisioner(client, s.volumes(), s.plan.Nodes[0].Name)
+	p := storage.NewProvisioner(client, s.volumes(), s.plan.Nodes[0].Name, capability.SysResource())
 	go func() {
 		if err := p.Run(ctx); err != nil {
 			slog.Error("storage ended", "err", err)

@@ -6,8 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
+	"virtctl/embedded/internal/capability"
 	"virtctl/embedded/internal/images"
 	"virtctl/embedded/internal/options"
 	"virtctl/embedded/internal/pki"
@@ -37,7 +36,7 @@ func writeConfig(o options.Options, c plan.Cluster, n plan.Node) error {
 	}{
 		{filepath.Join(dir, "containerd.toml"), func() ([]byte, error) {
 			return render.ContainerdConfig(render.Containerd{
-				Runc: runc, CNIBinDirs: []string{"/opt/cni/bin", o.BinDir()}, PauseImage: images.PauseImage, NoOOMScore: !mayRaisePriority(),
+				Runc: runc, CNIBinDirs: []string{"/opt/cni/bin", o.BinDir()}, PauseImage: images.PauseImage, NoOOMScore: !capability.SysResource(),
 			})
 		}},
 		{filepath.Join(dir, "kubelet.yaml"), func() ([]byte, error) { return render.Kubelet(o, c, n) }},
@@ -62,14 +61,4 @@ func writeConfig(o options.Options, c plan.Cluster, n plan.Node) error {
 		}
 	}
 	return nil
-}
-
-// mayRaisePriority tells whether this process has CAP_SYS_RESOURCE.
-func mayRaisePriority() bool {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return false
-	}
-	return data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
 }

@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
@@ -29,7 +28,9 @@ type Provisioner struct {
 	client    kubernetes.Interface
 	volumes   Volumes
 	firstNode string
-	events    record.EventRecorder
+	// onlineGrowth tells that kubelets here can grow mounted file systems.
+	onlineGrowth bool
+	events       record.EventRecorder
 
 	claims  corelisters.PersistentVolumeClaimLister
 	pvs     corelisters.PersistentVolumeLister
@@ -37,10 +38,11 @@ type Provisioner struct {
 	queue   workqueue.TypedRateLimitingInterface[string]
 }
 
-// NewProvisioner returns a provisioner of the volumes in a directory. Local claims that name no node get firstNode.
-func NewProvisioner(client kubernetes.Interface, volumes Volumes, firstNode string) *Provisioner {
+// NewProvisioner returns a provisioner of the volumes in a directory. Local claims that name no node get firstNode. onlineGrowth tells
+// whether this machine may grow a mounted file system, which takes CAP_SYS_RESOURCE.
+func NewProvisioner(client kubernetes.Interface, volumes Volumes, firstNode string, onlineGrowth bool) *Provisioner {
 	return &Provisioner{
-		client: client, volumes: volumes, firstNode: firstNode,
+		client: client, volumes: volumes, firstNode: firstNode, onlineGrowth: onlineGrowth,
 		queue: workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[string]()),
 	}
 }
@@ -177,70 +179,6 @@ func (p *Provisioner) provision(ctx context.Context, claim *corev1.PersistentVol
 		return fmt.Errorf("make the volume of %s/%s: %w", claim.Namespace, claim.Name, err)
 	}
 	p.events.Eventf(claim, corev1.EventTypeNormal, "ProvisioningSucceeded", "made volume %s", name)
-	return nil
-}
-
-// expand grows the volume of a claim that asks for more than it has, and leaves a file system to the kubelet.
-func (p *Provisioner) expand(ctx context.Context, claim *corev1.PersistentVolumeClaim) error {
-	want := claim.Spec.Resources.Requests[corev1.ResourceStorage]
-	pv, err := p.pvs.Get(claim.Spec.VolumeName)
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	have := pv.Spec.Capacity[corev1.ResourceStorage]
-	if claim.Status.Phase != corev1.ClaimBound || pv.Annotations[annotationProvisionedBy] == "" {
-		return nil
-	}
-	if want.Cmp(have) > 0 {
-		size, err := p.volumes.Grow(pv.Name, want.Value())
-		if err != nil {
-			p.events.Event(claim, corev1.EventTypeWarning, "VolumeResizeFailed", err.Error())
-			return err
-		}
-		pv = pv.DeepCopy()
-		pv.Spec.Capacity[corev1.ResourceStorage] = *resource.NewQuantity(size, resource.BinarySI)
-		if _, err := p.client.CoreV1().PersistentVolumes().Update(ctx, pv, metav1.UpdateOptions{}); err != nil {
-			return fmt.Errorf("resize %s: %w", pv.Name, err)
-		}
-	}
-	status := claim.Status.Capacity[corev1.ResourceStorage]
-	if want.Cmp(status) <= 0 {
-		return nil
-	}
-	return p.finishExpand(ctx, claim, pv.Spec.Capacity[corev1.ResourceStorage])
-}
-
-// finishExpand writes the claim's status: a block volume has its new size, a file system waits for the kubelet.
-func (p *Provisioner) finishExpand(ctx context.Context, claim *corev1.PersistentVolumeClaim, size resource.Quantity) error {
-	claim = claim.DeepCopy()
-	if filesystem(claim.Spec.VolumeMode) {
-		for _, c := range claim.Status.Conditions {
-			if c.Type == corev1.PersistentVolumeClaimFileSystemResizePending {
-				return nil
-			}
-		}
-		claim.Status.Conditions = []corev1.PersistentVolumeClaimCondition{{
-			Type: corev1.PersistentVolumeClaimFileSystemResizePending, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now(),
-			Message: "waiting for a pod that uses the claim: the kubelet grows the file system",
-		}}
-		if claim.Status.AllocatedResourceStatuses == nil {
-			claim.Status.AllocatedResourceStatuses = map[corev1.ResourceName]corev1.ClaimResourceStatus{}
-		}
-		claim.Status.AllocatedResourceStatuses[corev1.ResourceStorage] = corev1.PersistentVolumeClaimNodeResizePending
-		if claim.Status.AllocatedResources == nil {
-			claim.Status.AllocatedResources = corev1.ResourceList{}
-		}
-		claim.Status.AllocatedResources[corev1.ResourceStorage] = size
-	} else {
-		claim.Status.Capacity[corev1.ResourceStorage] = size
-		claim.Status.Conditions = nil
-	}
-	if _, err := p.client.CoreV1().PersistentVolumeClaims(claim.Namespace).UpdateStatus(ctx, claim, metav1.UpdateOptions{}); err != nil {
-		return fmt.Errorf("resize %s/%s: %w", claim.Namespace, claim.Name, err)
-	}
 	return nil
 }
 

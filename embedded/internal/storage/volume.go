@@ -20,8 +20,10 @@ const (
 	deviceName = "block"
 	// sizeUnit is what sizes are rounded up to.
 	sizeUnit = 1 << 20
-	// minFilesystem is the smallest size in which ext4 has room for itself and a little more.
-	minFilesystem = 16 << 20
+	// minFilesystem is the smallest file system made.
+	minFilesystem = 8 << 20
+	// journal is the size of a file system's journal: the smallest that ext4 takes.
+	journal = 4 << 20
 )
 
 // Volumes is the directory of volumes: one directory each.
@@ -43,22 +45,26 @@ func roundSize(request int64, filesystem bool) int64 {
 	return max(size, sizeUnit)
 }
 
-// Create makes a volume and attaches it; one that is there already, whole or in part, is completed. It returns the size.
+// withOverhead adds what ext4 needs for itself, so that the claim's whole size can be used.
+func withOverhead(size int64, filesystem bool) int64 {
+	if !filesystem {
+		return size
+	}
+	return roundSize(size+size/32+journal+(2<<20), false)
+}
+
+// Create makes a volume and attaches it; one that is there already, whole or in part, is completed. It returns the usable size.
 func (v Volumes) Create(ctx context.Context, name string, request int64, filesystem bool) (int64, error) {
 	size := roundSize(request, filesystem)
 	if err := os.MkdirAll(v.path(name), 0o700); err != nil {
 		return 0, fmt.Errorf("make volume: %w", err)
 	}
 	if _, err := os.Stat(v.path(name, fileName)); errors.Is(err, fs.ErrNotExist) {
-		if err := v.makeFile(ctx, name, size, filesystem); err != nil {
+		if err := v.makeFile(ctx, name, withOverhead(size, filesystem), filesystem); err != nil {
 			return 0, err
 		}
 	}
-	info, err := os.Stat(v.path(name, fileName))
-	if err != nil {
-		return 0, fmt.Errorf("make volume: %w", err)
-	}
-	return info.Size(), v.ensureAttached(name)
+	return size, v.ensureAttached(name)
 }
 
 // makeFile makes the sparse file under another name and renames it, so that a half-made file system is never taken for a volume.
@@ -73,12 +79,11 @@ func (v Volumes) makeFile(ctx context.Context, name string, size int64, filesyst
 		return fmt.Errorf("make volume: %w", err)
 	}
 	if filesystem {
-		// No blocks are kept for root, and the journal is small: a claim should get nearly all of the size it asked for.
-		args := []string{"-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=1"}
-		if size >= 64<<20 {
-			args = append(args, "-J", "size=4")
+		// No blocks are kept for root.
+		args := []string{
+			"-q", "-F", "-m", "0", "-b", "4096", "-i", "16384", "-J", fmt.Sprintf("size=%d", journal>>20), "-E", "nodiscard,lazy_itable_init=1", tmp,
 		}
-		if out, err := exec.CommandContext(ctx, "mkfs.ext4", append(args, tmp)...).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(ctx, "mkfs.ext4", args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("make file system: %w: %s", err, strings.TrimSpace(string(out)))
 		}
 	}
@@ -140,15 +145,15 @@ func (v Volumes) AttachAll() error {
 	return errors.Join(errs...)
 }
 
-// Grow makes a volume larger and returns its size. The file system, if there is one, is grown by the kubelet.
-func (v Volumes) Grow(name string, request int64) (int64, error) {
-	size := roundSize(request, false)
+// Grow makes a volume larger and returns its size. A file system in it keeps its own size.
+func (v Volumes) Grow(name string, request int64, filesystem bool) (int64, error) {
+	size := roundSize(request, filesystem)
 	info, err := os.Stat(v.path(name, fileName))
 	if err != nil {
 		return 0, fmt.Errorf("resize volume: %w", err)
 	}
-	if info.Size() < size {
-		if err := os.Truncate(v.path(name, fileName), size); err != nil {
+	if fileSize := withOverhead(size, filesystem); info.Size() < fileSize {
+		if err := os.Truncate(v.path(name, fileName), fileSize); err != nil {
 			return 0, fmt.Errorf("resize volume: %w", err)
 		}
 	}
@@ -159,7 +164,29 @@ func (v Volumes) Grow(name string, request int64) (int64, error) {
 	if number < 0 {
 		return 0, fmt.Errorf("resize volume %s: it is not attached; restart the cluster", name)
 	}
-	return max(size, info.Size()), grow(number)
+	return size, grow(number)
+}
+
+// errMounted says that a file system cannot be grown now.
+var errMounted = errors.New("in use, and growing a mounted file system needs CAP_SYS_RESOURCE, which this machine lacks: it grows when no pod uses it")
+
+// checkBusy is what e2fsck exits with when it cannot have a device for itself.
+const checkBusy = 8
+
+// GrowFilesystem grows the file system of a volume that nobody has mounted.
+func (v Volumes) GrowFilesystem(ctx context.Context, name string) error {
+	out, err := exec.CommandContext(ctx, "e2fsck", "-f", "-p", v.Device(name)).CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() >= checkBusy {
+		return errMounted
+	}
+	if err != nil && (exit == nil || exit.ExitCode() > 1) { // 1: something was repaired
+		return fmt.Errorf("check file system: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	if out, err := exec.CommandContext(ctx, "resize2fs", v.Device(name)).CombinedOutput(); err != nil {
+		return fmt.Errorf("grow file system: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
 }
 
 // Remove frees a volume's space. Whoever still has it open keeps a file without a name, which goes with the last user.
