@@ -161,7 +161,6 @@ func computeContainer(in Input) (corev1.Container, []corev1.Volume, error) {
 		Image:                    in.Image,
 		ImagePullPolicy:          in.Config.Launcher.ImagePullPolicy,
 		Command:                  []string{launcherBinary},
-		Args:                     []string{"--name", vmi.Namespace + "_" + vmi.Name},
 		Env:                      environment(),
 		Resources:                res,
 		Ports:                    ports(vmi),
