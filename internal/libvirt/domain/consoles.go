@@ -112,9 +112,6 @@ func (b *builder) inputs() error {
 		if input.Bus == string(v1.InputBusUSB) && !b.arch.usb {
 			return invalid(at.Child("bus"), "%s guests have no USB; use virtio", b.arch.name)
 		}
-		if input.Bus == string(v1.InputBusVirtio) {
-			input.Model = b.virtio()
-		}
 		b.dom.Devices.Inputs = append(b.dom.Devices.Inputs, input)
 	}
 	return nil

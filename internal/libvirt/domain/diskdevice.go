@@ -99,7 +99,7 @@ func (b *builder) disk(i int, facts *wire.DiskFacts, target string) (*libvirtxml
 		return disk, nil
 	}
 	diskSource(disk, facts)
-	if facts.ReadOnly && disk.ReadOnly == nil && disk.Device != "lun" {
+	if facts.ReadOnly && disk.ReadOnly == nil && disk.Target.Bus != string(v1.DiskBusSATA) {
 		disk.ReadOnly = &libvirtxml.DomainDiskReadOnly{}
 	}
 	return disk, b.diskDriver(disk, spec, at, facts)
@@ -158,6 +158,9 @@ func (b *builder) diskBus(disk *libvirtxml.DomainDisk, spec *v1.Disk, at *field.
 	case v1.DiskBusSATA:
 		if !b.arch.x86 {
 			return invalid(at.Child("bus"), "%s guests have no SATA; use virtio or scsi", b.arch.name)
+		}
+		if disk.Device == "disk" && disk.ReadOnly != nil {
+			return invalid(at.Child("readonly"), "QEMU has no read-only SATA disk; use bus virtio or scsi, or a cdrom")
 		}
 	case v1.DiskBusUSB:
 		if !b.arch.usb || disk.Device == "lun" {

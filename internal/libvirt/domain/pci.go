@@ -146,7 +146,7 @@ func (b *builder) pciDevices() (interfaces, others []**libvirtxml.DomainAddress)
 		others = append(others, &devices.Memorydevs[i].Address)
 	}
 	for i := range devices.Inputs {
-		if device := &devices.Inputs[i]; device.Model != "" && express(device.Model) {
+		if device := &devices.Inputs[i]; device.Bus == string(v1.InputBusVirtio) {
 			others = append(others, &device.Address)
 		}
 	}
