@@ -74,7 +74,9 @@ func extractFrom(w io.Writer, l v1.Layer, want string, max int64) (n int64, foun
 	for {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
-			return n, found, nil
+			// The stored layer is read to its end all the same: only there is its digest known.
+			_, err = io.Copy(io.Discard, stored)
+			return n, found, err
 		}
 		if err != nil {
 			return n, found, err
@@ -85,7 +87,6 @@ func extractFrom(w io.Writer, l v1.Layer, want string, max int64) (n int64, foun
 		if h.Size > max {
 			return 0, true, fmt.Errorf("it has %d bytes, more than the %d allowed", h.Size, max)
 		}
-		// The layer is read to its end all the same: only there is its digest known.
 		if n, err = io.Copy(w, tr); err != nil {
 			return n, true, err
 		}

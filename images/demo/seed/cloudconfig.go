@@ -237,11 +237,13 @@ func (p *plan) addPasswords(c chpasswd) []error {
 		}
 		p.passwords = append(p.passwords, password{u.Name, u.Password, u.Type == "hash"})
 	}
-	for _, set := range p.passwords {
-		if strings.ContainsAny(set.value, "\n\x00") {
-			return append(problems, fmt.Errorf("the password of %s holds a line break", set.user))
+	p.passwords = slices.DeleteFunc(p.passwords, func(set password) bool {
+		bad := strings.ContainsAny(set.value, "\n\x00")
+		if bad {
+			problems = append(problems, fmt.Errorf("the password of %s holds a line break", set.user))
 		}
-	}
+		return bad
+	})
 	return problems
 }
 
