@@ -6,8 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
@@ -40,9 +38,7 @@ func Command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
-			defer stop()
-			return run(ctx, f)
+			return run(cmd.Context(), f)
 		},
 	}
 	c.Flags().IntVar(&f.Port, "port", 8443, "serve /metrics, /healthz and /readyz over TLS on this port; 0 serves nothing")

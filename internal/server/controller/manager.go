@@ -17,6 +17,7 @@ import (
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	v1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -52,17 +53,17 @@ func NewScheme() (*runtime.Scheme, error) {
 }
 
 // NewManager puts the controllers together.
-func NewManager(ctx context.Context, config *rest.Config, f Flags) (manager.Manager, error) {
+func NewManager(ctx context.Context, cluster *rest.Config, f Flags) (manager.Manager, error) {
 	scheme, err := NewScheme()
 	if err != nil {
 		return nil, err
 	}
-	config = rest.CopyConfig(config)
+	cluster = rest.CopyConfig(cluster)
 	// The API server's priority and fairness throttles, not the client: a thousand VMs start as fast as it allows.
-	config.QPS = -1
-	config.UserAgent = component + "/" + version.Version()
-	lease, renew, retry := leaseDuration, renewDeadline, retryPeriod
-	mgr, err := manager.New(config, manager.Options{
+	cluster.QPS = -1
+	cluster.UserAgent = component + "/" + version.Version()
+	lease, renew, retry, manyReplicas := leaseDuration, renewDeadline, retryPeriod, true
+	mgr, err := manager.New(cluster, manager.Options{
 		Scheme:                        scheme,
 		Cache:                         cacheOptions(),
 		Metrics:                       serving(f),
@@ -74,6 +75,8 @@ func NewManager(ctx context.Context, config *rest.Config, f Flags) (manager.Mana
 		LeaseDuration:                 &lease,
 		RenewDeadline:                 &renew,
 		RetryPeriod:                   &retry,
+		// Names are unique in a program; tests run several replicas in one.
+		Controller: config.Controller{SkipNameValidation: &manyReplicas},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("prepare the controllers: %w", err)

@@ -88,6 +88,11 @@ func readiness(vmi *v1.VirtualMachineInstance) v1.VirtualMachineCondition {
 			return ready
 		}
 	}
+	if vmi.IsUnprocessed() {
+		// What the VMI will say of itself as soon as it has a pod.
+		ready.Reason, ready.Message = v1.GuestNotRunningReason, "Guest VM is not reported as running"
+		return ready
+	}
 	ready.Reason, ready.Message = "VMIConditionMissing", "VMI is missing the Ready condition"
 	return ready
 }

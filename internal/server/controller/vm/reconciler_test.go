@@ -32,11 +32,13 @@ func TestLife(t *testing.T) {
 		t.Errorf("VMI %+v %+v", vmi.ObjectMeta, vmi.Status)
 	}
 	w.reconcile()
-	w.phase(v1.Scheduling)
-	w.reconcile()
-	w.phase(v1.Running, v1.VirtualMachineInstanceCondition{
+	notReady := v1.VirtualMachineInstanceCondition{
 		Type: v1.VirtualMachineInstanceReady, Status: corev1.ConditionFalse, Reason: v1.GuestNotRunningReason,
-	})
+		Message: "Guest VM is not reported as running",
+	}
+	w.phase(v1.Scheduling, notReady)
+	w.reconcile()
+	w.phase(v1.Running, notReady)
 	if result := w.reconcile(); result.RequeueAfter <= 0 {
 		t.Error("the status does not wait for the readiness that is about to follow")
 	}

@@ -20,7 +20,7 @@ const settle = time.Second
 // showStatus derives the status from everything that is known by now.
 func (r *Reconciler) showStatus(_ context.Context, p *pass) error {
 	vm, s := p.vm, &p.vm.Status
-	if wait := r.unsettled(p.vmi); wait > 0 && !p.going {
+	if wait := r.unsettled(p); wait > 0 && !p.going {
 		p.hold = true
 		p.again(wait)
 		return nil
@@ -45,16 +45,19 @@ func (r *Reconciler) showStatus(_ context.Context, p *pass) error {
 }
 
 // unsettled tells how long to wait for the readiness of a guest that has just begun to run.
-func (r *Reconciler) unsettled(vmi *v1.VirtualMachineInstance) time.Duration {
-	if vmi == nil || !vmi.IsRunning() || condition.Reason(vmi, v1.VirtualMachineInstanceReady) != v1.GuestNotRunningReason {
+func (r *Reconciler) unsettled(p *pass) time.Duration {
+	if p.vmi == nil || !p.vmi.IsRunning() || condition.Reason(p.vmi, v1.VirtualMachineInstanceReady) != v1.GuestNotRunningReason {
+		r.remember(p.key, func(m *memory) { m.runsSince = time.Time{} })
 		return 0
 	}
-	for _, t := range slices.Backward(vmi.Status.PhaseTransitionTimestamps) {
-		if t.Phase == v1.Running {
-			return settle - r.Now().Sub(t.PhaseTransitionTimestamp.Time)
+	var since time.Time
+	r.remember(p.key, func(m *memory) {
+		if m.runsSince.IsZero() {
+			m.runsSince = r.Now()
 		}
-	}
-	return 0
+		since = m.runsSince
+	})
+	return settle - r.Now().Sub(since)
 }
 
 // snapshotStatuses says of each volume whether a snapshot can hold it.

@@ -166,7 +166,8 @@ func (r *Reconciler) deletePod(ctx context.Context, vmi *v1.VirtualMachineInstan
 		r.event(vmi, corev1.EventTypeWarning, reasonDeleteFailed, "DeletePod", fmt.Sprintf("Deleting pod %s failed: %v", pod.Name, err))
 		return fmt.Errorf("delete the launcher pod: %w", err)
 	}
-	if pod.DeletionTimestamp == nil {
+	// A VM's own event says that it was stopped; a second one would only cost.
+	if pod.DeletionTimestamp == nil && metav1.GetControllerOf(vmi) == nil {
 		r.event(vmi, corev1.EventTypeNormal, reasonDeleted, "DeletePod", "Deleted virtual machine pod "+pod.Name)
 	}
 	return nil

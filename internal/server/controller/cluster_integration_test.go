@@ -1,0 +1,311 @@
+//go:build integration
+
+package controller
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	v1 "kubevirt.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"virtctl/internal/crds"
+	"virtctl/internal/libvirt/layout"
+)
+
+const launcherImage = "localhost/virtctl/virt-launcher:test"
+
+func TestMain(m *testing.M) {
+	ctrl.SetLogger(klog.NewKlogr())
+	os.Exit(m.Run())
+}
+
+// cluster is a real API server with etcd, and stand-ins for the scheduler, kubelet and virt-handler of one node.
+type cluster struct {
+	t      *testing.T
+	config *rest.Config
+	c      client.WithWatch
+	audit  string
+	// quiet makes kubelet not start pods.
+	quiet bool
+	node  sync.WaitGroup
+}
+
+// binary is a script that runs one of virt-kube's servers: envtest wants a program of its own for each.
+func binary(t *testing.T, name string) string {
+	t.Helper()
+	kube := os.Getenv("VIRT_KUBE")
+	if kube == "" {
+		kube, _ = filepath.Abs("../../../bin/virt-kube")
+	}
+	if _, err := os.Stat(kube); err != nil {
+		t.Fatalf("no virt-kube: %v; run `make virt-kube`, or set VIRT_KUBE", err)
+	}
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte("#!/bin/sh\nexec "+kube+" "+name+" \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func startCluster(t *testing.T) *cluster {
+	t.Helper()
+	cl := &cluster{t: t, audit: filepath.Join(t.TempDir(), "audit.log")}
+	policy := filepath.Join(t.TempDir(), "policy.yaml")
+	rules := "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n  verbs: [create, update, patch, delete, deletecollection]\n"
+	if err := os.WriteFile(policy, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	definitions, err := crds.Platform()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := crds.KubeVirt()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parsed []*apiextensionsv1.CustomResourceDefinition
+	for _, d := range append(definitions, own) {
+		crd := &apiextensionsv1.CustomResourceDefinition{}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(d.Object, crd); err != nil {
+			t.Fatal(err)
+		}
+		parsed = append(parsed, crd)
+	}
+	env := &envtest.Environment{CRDs: parsed, ControlPlaneStartTimeout: time.Minute}
+	env.ControlPlane.Etcd = &envtest.Etcd{Path: binary(t, "etcd")}
+	server := env.ControlPlane.GetAPIServer()
+	server.Path = binary(t, "kube-apiserver")
+	server.Configure().Set("audit-policy-file", policy).Set("audit-log-path", cl.audit)
+	if cl.config, err = env.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := env.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	scheme, err := NewScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cl.c, err = client.NewWithWatch(cl.as("test"), client.Options{Scheme: scheme}); err != nil {
+		t.Fatal(err)
+	}
+	cl.namespace("kubevirt", nil)
+	cl.namespace("lab", map[string]string{"pod-security.kubernetes.io/enforce": "restricted"})
+	cl.startNode()
+	return cl
+}
+
+// as is the configuration with another user agent and no throttle.
+func (cl *cluster) as(agent string) *rest.Config {
+	config := rest.CopyConfig(cl.config)
+	config.UserAgent, config.QPS = agent, -1
+	return config
+}
+
+func (cl *cluster) namespace(name string, labels map[string]string) {
+	cl.t.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
+	if err := cl.c.Create(context.Background(), ns); err != nil {
+		cl.t.Fatal(err)
+	}
+}
+
+// startControllers runs one replica of virt-controller until the returned function is called.
+func (cl *cluster) startControllers() (stop func()) {
+	cl.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	mgr, err := NewManager(ctx, cl.config, Flags{LauncherImage: launcherImage, Namespace: "kubevirt", LeaderElection: true})
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- mgr.Start(ctx) }()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; err != nil {
+				cl.t.Error(err)
+			}
+		})
+	}
+	cl.t.Cleanup(stop)
+	return stop
+}
+
+// startNode plays scheduler, kubelet and virt-handler for all launcher pods.
+func (cl *cluster) startNode() {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Annotations: map[string]string{
+		v1.VirtHandlerHeartbeat: time.Now().Format(time.RFC3339),
+	}}}
+	if err := cl.c.Create(context.Background(), node); err != nil {
+		cl.t.Fatal(err)
+	}
+	c, err := client.NewWithWatch(cl.as("node"), client.Options{Scheme: cl.c.Scheme()})
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	pods, err := c.Watch(ctx, &corev1.PodList{})
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	cl.node.Go(func() {
+		for e := range pods.ResultChan() {
+			if pod, ok := e.Object.(*corev1.Pod); ok && e.Type != "DELETED" && !cl.quiet {
+				cl.play(ctx, c, pod)
+			}
+		}
+	})
+	cl.t.Cleanup(func() { cancel(); cl.node.Wait() })
+}
+
+func (cl *cluster) play(ctx context.Context, c client.Client, pod *corev1.Pod) {
+	gate := corev1.ConditionUnknown
+	for _, cond := range pod.Status.Conditions {
+		if cond.Type == v1.VirtualMachineUnpaused {
+			gate = cond.Status
+		}
+	}
+	switch {
+	case pod.DeletionTimestamp != nil:
+		_ = c.Delete(ctx, pod, client.GracePeriodSeconds(0))
+	case pod.Spec.NodeName == "":
+		_ = c.SubResource("binding").Create(ctx, pod, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "n1"}})
+	case pod.Status.Phase != corev1.PodRunning:
+		patch := client.StrategicMergeFrom(pod.DeepCopy())
+		pod.Status.Phase = corev1.PodRunning
+		pod.Status.Conditions = append(pod.Status.Conditions,
+			corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionTrue},
+			corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse, Reason: "ReadinessGatesNotReady"})
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: layout.ComputeContainer, Ready: true, State: corev1.ContainerState{
+			Running: &corev1.ContainerStateRunning{},
+		}}}
+		if c.Status().Patch(ctx, pod, patch) == nil {
+			cl.guestRuns(ctx, c, pod)
+		}
+	case gate == corev1.ConditionTrue:
+		patch := client.StrategicMergeFrom(pod.DeepCopy())
+		for i := range pod.Status.Conditions {
+			if pod.Status.Conditions[i].Type == corev1.PodReady {
+				pod.Status.Conditions[i].Status, pod.Status.Conditions[i].Reason = corev1.ConditionTrue, ""
+			}
+		}
+		_ = c.Status().Patch(ctx, pod, patch)
+	}
+}
+
+// guestRuns is virt-handler's one write.
+func (cl *cluster) guestRuns(ctx context.Context, c client.Client, pod *corev1.Pod) {
+	owner := metav1.GetControllerOf(pod)
+	patch := fmt.Sprintf(`{"metadata":{"uid":%q,"labels":{"kubevirt.io/nodeName":"n1"}},"status":{"phase":"Running","nodeName":"n1","activePods":{%q:"n1"}}}`,
+		owner.UID, pod.UID)
+	vmi := &v1.VirtualMachineInstance{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: owner.Name}}
+	if err := c.Patch(ctx, vmi, client.RawPatch(types.MergePatchType, []byte(patch))); client.IgnoreNotFound(err) != nil {
+		cl.t.Error(err)
+	}
+}
+
+// await watches until an object of the list's kind satisfies the condition; a nil object means that it is gone.
+func await[T client.Object](cl *cluster, list client.ObjectList, name string, what string, ok func(T, bool) bool) {
+	cl.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	w, err := cl.c.Watch(ctx, list, client.InNamespace("lab"), client.MatchingFields{"metadata.name": name})
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	defer w.Stop()
+	var last T
+	for e := range w.ResultChan() {
+		obj, is := e.Object.(T)
+		if !is {
+			continue
+		}
+		last = obj
+		if ok(obj, e.Type == "DELETED") {
+			return
+		}
+	}
+	text, _ := json.MarshalIndent(last, "", " ")
+	cl.t.Fatalf("%s: %s did not happen; last seen: %s", name, what, text)
+}
+
+func (cl *cluster) awaitVM(name string, status v1.VirtualMachinePrintableStatus) {
+	cl.t.Helper()
+	await(cl, &v1.VirtualMachineList{}, name, "status "+string(status), func(vm *v1.VirtualMachine, _ bool) bool {
+		return vm.Status.PrintableStatus == status
+	})
+}
+
+// write is one write in the audit log.
+type write struct{ Agent, Verb, Resource, Name, Code string }
+
+// writes reads who wrote what.
+func (cl *cluster) writes(agent string) []write {
+	cl.t.Helper()
+	f, err := os.Open(cl.audit)
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	defer f.Close()
+	var out []write
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var e struct {
+			UserAgent, Verb string
+			ObjectRef       struct{ Resource, Subresource, Name string }
+			ResponseStatus  struct{ Code int }
+		}
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || !strings.HasPrefix(e.UserAgent, agent) || e.ObjectRef.Resource == "leases" {
+			continue
+		}
+		if e.ObjectRef.Resource == "events" && strings.HasPrefix(e.ObjectRef.Name, component+".") {
+			continue // who leads, once per replica
+		}
+		resource := e.ObjectRef.Resource
+		if e.ObjectRef.Subresource != "" {
+			resource += "/" + e.ObjectRef.Subresource
+		}
+		out = append(out, write{e.UserAgent, e.Verb, resource, e.ObjectRef.Name, fmt.Sprint(e.ResponseStatus.Code)})
+	}
+	return out
+}
+
+func summary(writes []write) string {
+	count := map[string]int{}
+	var order []string
+	for _, w := range writes {
+		key := w.Verb + " " + w.Resource + " " + w.Code
+		if count[key] == 0 {
+			order = append(order, key)
+		}
+		count[key]++
+	}
+	var b strings.Builder
+	for _, key := range order {
+		fmt.Fprintf(&b, "%5d %s\n", count[key], key)
+	}
+	return b.String()
+}
