@@ -22,7 +22,7 @@ type Client struct {
 	// short answers within the request timeout, long (watches, logs) has none.
 	short rest.Interface
 	long  rest.Interface
-	dial func() (*dialer, error)
+	dial  func() (*dialer, error)
 }
 
 // New makes a client. It sends nothing.

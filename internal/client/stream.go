@@ -36,6 +36,8 @@ type Stream struct {
 	reader io.Reader
 	writes sync.Mutex
 	stop   context.CancelFunc
+	// goodbye is what the far end said when it closed normally.
+	goodbye string
 }
 
 // CloseError says that the far end ended the stream in another way than by a normal close.
@@ -52,6 +54,15 @@ func (e *CloseError) Error() string {
 		return "the connection was lost"
 	}
 	return fmt.Sprintf("the server closed the stream (code %d)", e.Code)
+}
+
+// Lost tells whether the connection broke, as opposed to being ended by one side on purpose: then connecting again may help.
+func (e *CloseError) Lost() bool {
+	switch e.Code {
+	case websocket.CloseAbnormalClosure, websocket.CloseGoingAway, websocket.CloseInternalServerErr, websocket.CloseServiceRestart:
+		return true
+	}
+	return false
 }
 
 // Stream opens a subresource that is a byte stream.
@@ -200,21 +211,22 @@ func (s *Stream) ping(ctx context.Context) {
 func (s *Stream) Read(p []byte) (int, error) {
 	for {
 		if s.reader == nil {
+			// The time counts from here: whoever stopped his terminal for an hour finds the session where he left it.
+			_ = s.conn.SetReadDeadline(time.Now().Add(silentFor))
 			kind, reader, err := s.conn.NextReader()
 			if err != nil {
-				return 0, readError(err)
+				return 0, s.readError(err)
 			}
 			if kind != websocket.BinaryMessage {
 				continue
 			}
 			s.reader = reader
-			_ = s.conn.SetReadDeadline(time.Now().Add(silentFor))
 		}
 		n, err := s.reader.Read(p)
 		if err != nil {
 			s.reader = nil
 			if !errors.Is(err, io.EOF) {
-				return n, readError(err)
+				return n, s.readError(err)
 			}
 		}
 		if n > 0 {
@@ -223,10 +235,14 @@ func (s *Stream) Read(p []byte) (int, error) {
 	}
 }
 
-func readError(err error) error {
+// Goodbye is what the far end said when it closed the stream normally, for example that another session has taken over.
+func (s *Stream) Goodbye() string { return s.goodbye }
+
+func (s *Stream) readError(err error) error {
 	var closed *websocket.CloseError
 	if errors.As(err, &closed) {
-		if closed.Code == websocket.CloseNormalClosure {
+		if closed.Code == websocket.CloseNormalClosure || closed.Code == websocket.CloseNoStatusReceived {
+			s.goodbye = closed.Text
 			return io.EOF
 		}
 		return &CloseError{Code: closed.Code, Reason: closed.Text}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/url"
 
 	kubevirtv1 "kubevirt.io/api/core/v1"
@@ -109,4 +110,15 @@ func (c *Client) ServerVersion(ctx context.Context, into any) error {
 		return fmt.Errorf("read the server's version: %w", err)
 	}
 	return nil
+}
+
+// Log opens a container's log.
+func (c *Client) Log(ctx context.Context, namespace, pod string, query url.Values) (io.ReadCloser, error) {
+	req := c.long.Get().AbsPath(Core("Pod", "pods", "pod").path(namespace), pod, "log")
+	for name, values := range query {
+		for _, value := range values {
+			req = req.Param(name, value)
+		}
+	}
+	return req.Stream(ctx)
 }

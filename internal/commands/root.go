@@ -9,10 +9,13 @@ import (
 	"virtctl/internal/commands/check"
 	"virtctl/internal/commands/console"
 	"virtctl/internal/commands/create"
+	"virtctl/internal/commands/delete"
+	"virtctl/internal/commands/describe"
 	"virtctl/internal/commands/evacuatecancel"
 	"virtctl/internal/commands/factory"
 	"virtctl/internal/commands/get"
 	"virtctl/internal/commands/install"
+	"virtctl/internal/commands/logs"
 	"virtctl/internal/commands/migrate"
 	"virtctl/internal/commands/migratecancel"
 	"virtctl/internal/commands/pause"
@@ -25,6 +28,7 @@ import (
 	"virtctl/internal/commands/uninstall"
 	"virtctl/internal/commands/unpause"
 	"virtctl/internal/commands/version"
+	"virtctl/internal/commands/wait"
 )
 
 // constructor makes one command.
@@ -40,12 +44,12 @@ type group struct {
 func groups() []group {
 	return []group{
 		{"create", "Create virtual machines:", []constructor{create.NewCmd}},
-		{"power", "Start and stop:", []constructor{
+		{"power", "Start, stop, move, delete:", []constructor{
 			start.NewCmd, stop.NewCmd, restart.NewCmd, pause.NewCmd, unpause.NewCmd, reset.NewCmd, softreboot.NewCmd,
-			migrate.NewCmd, migratecancel.NewCmd, evacuatecancel.NewCmd,
+			migrate.NewCmd, migratecancel.NewCmd, evacuatecancel.NewCmd, delete.NewCmd,
 		}},
 		{"access", "Get in:", []constructor{console.NewCmd}},
-		{"inspect", "Look:", []constructor{get.NewCmd}},
+		{"inspect", "Look:", []constructor{get.NewCmd, describe.NewCmd, wait.NewCmd, logs.NewCmd}},
 		{"platform", "The platform:", platform()},
 		{"self", "About this program:", []constructor{version.NewCmd}},
 	}

@@ -56,7 +56,9 @@ func setup(env *testscript.Env) error {
 	return os.WriteFile(config, []byte(server.Kubeconfig()), 0o600)
 }
 
-func server(ts *testscript.TestScript) *testapi.Server { return ts.Value(serverKey{}).(*testapi.Server) }
+func server(ts *testscript.TestScript) *testapi.Server {
+	return ts.Value(serverKey{}).(*testapi.Server)
+}
 
 // load FILE... stores objects in the API server.
 func load(ts *testscript.TestScript, _ bool, args []string) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"virtctl/internal/client"
 	"virtctl/internal/commands/await"
@@ -34,6 +35,10 @@ type Verb struct {
 	Do func(ctx context.Context, c *client.Client, t client.Target) (client.Target, error)
 	// Prepare gives what --wait does; it is called before Do so that it can look at the state before. Nil: nothing to wait for.
 	Prepare func(ctx context.Context, c *client.Client, t client.Target) (Wait, error)
+	// Absent machines are no error.
+	Absent bool
+	// Silent verbs request nothing, so there is nothing to say before waiting.
+	Silent bool
 }
 
 // Wait waits for the outcome of a request.
@@ -133,6 +138,9 @@ func (r *runner) request(ctx context.Context, targets []client.Target) []request
 	var taken []requested
 	for _, t := range targets {
 		one, err := r.requestOne(ctx, t)
+		if r.verb.Absent && apierrors.IsNotFound(err) {
+			continue
+		}
 		if err != nil {
 			r.fail(t, target.Explain(ctx, r.client, t, err))
 			continue
@@ -140,7 +148,7 @@ func (r *runner) request(ctx context.Context, targets []client.Target) []request
 		taken = append(taken, one)
 		if !r.flags.Wait {
 			r.report(ctx, one.target, r.verb.Request)
-		} else if r.flags.Output.IsTable() {
+		} else if r.flags.Output.IsTable() && !r.verb.Silent {
 			r.factory.Streams.Say("%s, waiting\n", r.verb.Request(one.target))
 		}
 	}
@@ -196,7 +204,7 @@ func (r *runner) report(ctx context.Context, t client.Target, text func(client.T
 		r.factory.Streams.Print("%s\n", text(t))
 		return
 	}
-	if err := r.object(ctx, t); err != nil {
+	if err := r.object(ctx, t); err != nil && !(r.flags.Wait && apierrors.IsNotFound(err)) {
 		r.fail(t, err)
 	}
 }

@@ -135,6 +135,10 @@ func (w *Waiter) timedOut(ctx context.Context, t client.Target, goal Goal, state
 }
 
 func (w *Waiter) hopeless(ctx context.Context, t client.Target, goal Goal, state State, text string) error {
+	if state.VM == nil && state.VMI == nil {
+		return problem.New(problem.NotFound, "there is no virtual machine %q in namespace %q; see \"virtctl get vms -n %s\", or choose another namespace with -n",
+			t.Name, t.Namespace, t.Namespace)
+	}
 	return problem.New(problem.Hopeless, "%s %s cannot become %s: %s; see \"virtctl describe vm %s\"",
 		target.Word(t), t.Name, goal.Name, w.because(ctx, state, text), t.Name)
 }

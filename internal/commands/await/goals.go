@@ -173,3 +173,25 @@ func RunningAnew(before types.UID) Goal {
 		return s.ended()
 	}}
 }
+
+// OnItsWay tells whether the machine runs or is about to, without anybody's doing.
+func (s State) OnItsWay() bool {
+	if s.VMI != nil {
+		return !s.final() && s.VMI.DeletionTimestamp == nil || s.restarts()
+	}
+	if s.VM == nil || s.VM.DeletionTimestamp != nil {
+		return false
+	}
+	if len(s.VM.Status.StateChangeRequests) > 0 {
+		return true
+	}
+	strategy, err := s.VM.RunStrategy()
+	if err != nil {
+		return false
+	}
+	switch strategy {
+	case kubevirtv1.RunStrategyAlways, kubevirtv1.RunStrategyOnce, kubevirtv1.RunStrategyRerunOnFailure:
+		return s.VM.Status.PrintableStatus != kubevirtv1.VirtualMachineStatusStopped || strategy == kubevirtv1.RunStrategyAlways
+	}
+	return false
+}

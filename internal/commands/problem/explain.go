@@ -3,6 +3,7 @@ package problem
 import (
 	"context"
 	"errors"
+	"net/url"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,6 +15,11 @@ func Explain(err error, program string) string {
 		return "interrupted"
 	}
 	text := strings.TrimSpace(err.Error())
+	// The method and the address of a request that never got an answer are our business, not the user's.
+	var request *url.Error
+	if errors.As(err, &request) {
+		text = strings.Replace(text, request.Error(), request.Err.Error(), 1)
+	}
 	// The API server quotes aggregated servers' plain-text errors with this lead; it says nothing.
 	text = strings.TrimPrefix(text, "the server rejected our request for an unknown reason: ")
 	return strings.ReplaceAll(text, `"virtctl `, `"`+program+" ")
