@@ -73,7 +73,8 @@ func ServerRules() []rbacv1.PolicyRule {
 		kubevirt([]string{"patch"}, "virtualmachines/status"),
 		kubevirt([]string{"list", "create"}, "virtualmachineinstancemigrations"),
 		{APIGroups: []string{"authorization.k8s.io"}, Resources: []string{"subjectaccessreviews"}, Verbs: []string{"create"}},
-		{APIGroups: []string{""}, Resources: []string{"pods", "nodes"}, Verbs: []string{"get"}},
+		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get"}},
+		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get", "list"}},
 	}
 }
 

@@ -85,11 +85,15 @@ type (
 func keepAlive(c *websocket.Conn, done <-chan struct{}) {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
+	pinger(c, tick.C, done)
+}
+
+func pinger(c *websocket.Conn, ticks <-chan time.Time, done <-chan struct{}) {
 	for {
 		select {
 		case <-done:
 			return
-		case <-tick.C:
+		case <-ticks:
 			if err := c.WriteControl(websocket.PingMessage, nil, time.Time{}); err != nil {
 				return
 			}
