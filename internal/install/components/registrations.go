@@ -33,16 +33,21 @@ func apiService(o Options, version string) runtime.Object {
 }
 
 // operatorWebhook guards the KubeVirt resource. It ignores failures on create: the first resource must get in while the operator
-// is still starting.
+// is still starting. On delete it is asked only when the resource wants virtual machines to block its removal.
 func operatorWebhook(o Options) runtime.Object {
 	hook := func(name, path string, operation admissionv1.OperationType) admissionv1.ValidatingWebhook {
 		policy, effects, timeout := admissionv1.Ignore, admissionv1.SideEffectClassNone, int32(10)
+		var conditions []admissionv1.MatchCondition
 		if operation == admissionv1.Delete {
 			policy = admissionv1.Fail
+			conditions = []admissionv1.MatchCondition{{
+				Name:       "blocked-by-workloads",
+				Expression: "has(oldObject.spec.uninstallStrategy) && oldObject.spec.uninstallStrategy == 'BlockUninstallIfWorkloadsExist'",
+			}}
 		}
 		return admissionv1.ValidatingWebhook{
 			Name: name, FailurePolicy: &policy, SideEffects: &effects, TimeoutSeconds: &timeout,
-			AdmissionReviewVersions: list("v1"),
+			AdmissionReviewVersions: list("v1"), MatchConditions: conditions,
 			ClientConfig: admissionv1.WebhookClientConfig{
 				CABundle: o.CABundle,
 				Service:  &admissionv1.ServiceReference{Namespace: o.Namespace, Name: "kubevirt-operator-webhook", Path: &path},

@@ -48,7 +48,7 @@ func API(o Options) *appsv1.Deployment {
 
 // Controller is the Deployment of the VM and VMI controllers.
 func Controller(o Options) *appsv1.Deployment {
-	c := server(o, ControllerName, "controller", "--port=8443", "--launcher-image="+o.LauncherImage())
+	c := server(o, ControllerName, "controller", "--port=8443", "--launcher-image="+o.LauncherImage(), fmt.Sprintf("-v=%d", o.Verbosity))
 	c.ReadinessProbe = httpsProbe("/readyz", 8443)
 	c.LivenessProbe = httpsProbe("/healthz", 8443)
 	c.LivenessProbe.FailureThreshold = 8
@@ -78,7 +78,7 @@ func server(o Options, name, role string, args ...string) corev1.Container {
 	return corev1.Container{
 		Name: name, Image: o.image("virt-server"), ImagePullPolicy: o.PullPolicy,
 		Command: []string{"/usr/bin/virt-server", role},
-		Args:    append(args, fmt.Sprintf("-v=%d", o.Verbosity)),
+		Args:    args,
 		Env:     environment(),
 		Ports:   []corev1.ContainerPort{{Name: "metrics", ContainerPort: 8443, Protocol: corev1.ProtocolTCP}},
 		SecurityContext: &corev1.SecurityContext{
