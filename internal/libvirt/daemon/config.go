@@ -2,6 +2,7 @@
 package daemon
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -70,8 +71,13 @@ func writeConfig(dirs Dirs, p program) (confPath string, err error) {
 			return "", fmt.Errorf("prepare libvirt's directories: %w", err)
 		}
 	}
+	id, err := hostUUID(filepath.Join(conf, "host-uuid"))
+	if err != nil {
+		return "", err
+	}
 	confPath = filepath.Join(conf, p.conf)
-	for path, content := range map[string]string{filepath.Join(conf, "qemu.conf"): qemuConf, confPath: daemonConf} {
+	settings := daemonConf + "host_uuid = \"" + id + "\"\n"
+	for path, content := range map[string]string{filepath.Join(conf, "qemu.conf"): qemuConf, confPath: settings} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			return "", fmt.Errorf("write libvirt's configuration: %w", err)
 		}
@@ -79,12 +85,28 @@ func writeConfig(dirs Dirs, p program) (confPath string, err error) {
 	return confPath, nil
 }
 
+// hostUUID is who this pod is to libvirt, which refuses a migration between two hosts of one name. It stays for the pod's life.
+func hostUUID(path string) (string, error) {
+	if known, err := os.ReadFile(path); err == nil && len(known) == 36 {
+		return string(known), nil
+	}
+	var b [16]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("make the host's uuid: %w", err)
+	}
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	id := fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	if err := os.WriteFile(path, []byte(id), 0o600); err != nil {
+		return "", fmt.Errorf("write libvirt's configuration: %w", err)
+	}
+	return id, nil
+}
+
 // environment is all the daemon sees. One malloc arena saves a quarter of its memory. libvirt looks its own host name up when it
 // starts a domain: where /etc/hosts does not answer and DNS is down, the resolver options bound the wait to a second.
 func environment(dirs Dirs) []string {
 	return []string{
 		"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-		"LANG=C.UTF-8",
 		"HOME=" + dirs.Home,
 		"TMPDIR=" + dirs.Temp,
 		"XDG_CACHE_HOME=" + dirs.Cache,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -28,11 +29,7 @@ type Options struct {
 	Dirs   Dirs
 	Reaper *process.Reaper
 	// Stderr takes the daemon's warnings.
-	Stderr *os.File
-	// Credential runs the daemon as somebody else (the node's probe runs as root).
-	Credential *syscall.Credential
-	// Chown hands the directories over to the user of Credential.
-	Chown func(path string) error
+	Stderr io.Writer
 }
 
 // Start starts the daemon and returns once its socket listens.
@@ -45,11 +42,6 @@ func Start(ctx context.Context, opts Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	if opts.Chown != nil {
-		if err := opts.Chown(opts.Dirs.Home); err != nil {
-			return nil, fmt.Errorf("prepare libvirt's directories: %w", err)
-		}
-	}
 	run := filepath.Join(opts.Dirs.Runtime, "libvirt")
 	d := &Daemon{Socket: filepath.Join(run, p.socket), reaper: opts.Reaper}
 	admin := filepath.Join(run, p.admin)
@@ -58,13 +50,23 @@ func Start(ctx context.Context, opts Options) (*Daemon, error) {
 			return nil, fmt.Errorf("remove a stale socket: %w", err)
 		}
 	}
+	messages, stderr, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start libvirt: %w", err)
+	}
 	d.child, err = opts.Reaper.Start(process.Command{
 		Path: p.path, Args: []string{"--config", conf}, Env: environment(opts.Dirs),
-		Files: []*os.File{nil, opts.Stderr, opts.Stderr}, Dir: opts.Dirs.Home, Credential: opts.Credential,
+		Files: []*os.File{nil, stderr, stderr}, Dir: opts.Dirs.Home,
 	})
+	_ = stderr.Close()
 	if err != nil {
+		_ = messages.Close()
 		return nil, err
 	}
+	go func() {
+		defer messages.Close()
+		copyMessages(opts.Stderr, messages)
+	}()
 	// The administration socket is bound after the main one listens: its appearance means that we can connect.
 	if err := d.await(ctx, admin); err != nil {
 		d.Kill()

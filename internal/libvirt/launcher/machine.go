@@ -55,6 +55,9 @@ func (m *machine) set(state wire.DomainState, reason wire.Reason, detail string)
 	if final(state) && old.State == wire.StateNone && !old.Incoming {
 		return // a start that failed: libvirt tells of the end of a domain that never was
 	}
+	if final(state) && old.Incoming {
+		state, reason = wire.StateShutoff, wire.ReasonFailed // the guest did not end: it never came
+	}
 	if final(old.State) || old.State == state && (old.Reason == reason || weaker(state, reason)) {
 		return
 	}

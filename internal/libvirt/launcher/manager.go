@@ -34,11 +34,11 @@ type manager struct {
 	mu      sync.Mutex
 	current *session.Session
 	socket  string
-	ready   chan struct{}
+	changed chan struct{} // closed when current changes
 }
 
 func newManager(opts daemon.Options, sink func(session.Event)) *manager {
-	return &manager{opts: opts, sink: sink, ready: make(chan struct{})}
+	return &manager{opts: opts, sink: sink, changed: make(chan struct{})}
 }
 
 // run returns when ctx ends (nil) or the daemon cannot be kept running.
@@ -103,24 +103,21 @@ func (m *manager) publish(s *session.Session, socket string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.current, m.socket = s, socket
-	if s != nil {
-		close(m.ready)
-		return
-	}
-	m.ready = make(chan struct{})
+	close(m.changed)
+	m.changed = make(chan struct{})
 }
 
 // get returns the session, waiting for the daemon if it is just starting.
 func (m *manager) get(ctx context.Context) (*session.Session, error) {
 	for {
 		m.mu.Lock()
-		s, ready := m.current, m.ready
+		s, changed := m.current, m.changed
 		m.mu.Unlock()
-		if s != nil {
+		if s != nil && s.Alive() {
 			return s, nil
 		}
 		select {
-		case <-ready:
+		case <-changed:
 		case <-ctx.Done():
 			return nil, &wire.Error{Code: wire.CodeUnavailable, Message: "libvirt is not running in this pod; try again"}
 		}

@@ -70,7 +70,7 @@ func lastWords(log string) string {
 			command = continued
 			continue
 		}
-		if line = printable(line); line != "" && !strings.Contains(line, "shutting down, reason=") {
+		if line = printable(line); line != "" && !strings.Contains(line, "shutting down, reason=") && !strings.Contains(line, " is tainted: ") {
 			kept = append(kept, line)
 		}
 	}

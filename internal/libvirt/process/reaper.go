@@ -55,14 +55,13 @@ func (c *Child) Exit() Exit { return c.exit }
 
 // Command is what to start. Files become descriptors 0, 1, 2, ...; nil ones are /dev/null.
 type Command struct {
-	Path       string
-	Args       []string // without the program's name
-	Env        []string
-	Files      []*os.File
-	Dir        string
-	Credential *syscall.Credential
-	// DieWithParent kills the process when the thread that started it ends. Only for callers that lock their thread.
-	DieWithParent bool
+	Path  string
+	Args  []string // without the program's name
+	Env   []string
+	Files []*os.File
+	Dir   string
+	// Namespaces are CLONE_NEW flags.
+	Namespaces uintptr
 }
 
 // Start starts a process of its own process group.
@@ -86,10 +85,7 @@ func (r *Reaper) Start(cmd Command) (*Child, error) {
 	}
 	attr := &syscall.ProcAttr{
 		Dir: cmd.Dir, Env: cmd.Env, Files: fds,
-		Sys: &syscall.SysProcAttr{Setpgid: true, Credential: cmd.Credential},
-	}
-	if cmd.DieWithParent {
-		attr.Sys.Pdeathsig = syscall.SIGKILL
+		Sys: &syscall.SysProcAttr{Setpgid: true, Cloneflags: cmd.Namespaces},
 	}
 	// The lock keeps Run from collecting the child before it is known.
 	r.mu.Lock()

@@ -17,7 +17,11 @@ func wrap(what string, err error) error {
 	if !errors.As(err, &lverr) {
 		return &wire.Error{Code: wire.CodeInternal, Message: what + ": " + err.Error()}
 	}
-	return &wire.Error{Code: codeOf(lverr.Code), Message: what + ": " + lverr.Message}
+	code := codeOf(lverr.Code)
+	if lverr.Domain == libvirt.FROM_RPC && code == wire.CodeInternal {
+		code = wire.CodeUnavailable // the daemon is gone, and is being started again
+	}
+	return &wire.Error{Code: code, Message: what + ": " + lverr.Message}
 }
 
 func codeOf(number libvirt.ErrorNumber) wire.Code {
@@ -30,19 +34,12 @@ func codeOf(number libvirt.ErrorNumber) wire.Code {
 		libvirt.ERR_OPERATION_TIMEOUT, libvirt.ERR_RPC, libvirt.ERR_NO_CONNECT:
 		return wire.CodeUnavailable
 	case libvirt.ERR_XML_ERROR, libvirt.ERR_XML_DETAIL, libvirt.ERR_XML_INVALID_SCHEMA, libvirt.ERR_CONFIG_UNSUPPORTED,
-		libvirt.ERR_INVALID_ARG, libvirt.ERR_OPERATION_UNSUPPORTED, libvirt.ERR_ARGUMENT_UNSUPPORTED, libvirt.ERR_AGENT_COMMAND_FAILED:
+		libvirt.ERR_NO_NAME, libvirt.ERR_NO_OS, libvirt.ERR_OS_TYPE, libvirt.ERR_NO_KERNEL, libvirt.ERR_NO_ROOT, libvirt.ERR_NO_SOURCE,
+		libvirt.ERR_NO_TARGET, libvirt.ERR_NO_DEVICE, libvirt.ERR_INVALID_ARG, libvirt.ERR_OPERATION_UNSUPPORTED, libvirt.ERR_ARGUMENT_UNSUPPORTED, libvirt.ERR_AGENT_COMMAND_FAILED:
 		return wire.CodeInvalid
 	}
 	return wire.CodeInternal
 }
-
-// Lost tells that the error means that the daemon is gone, not that it refused.
-func Lost(err error) bool {
-	var e *wire.Error
-	return errors.Is(err, errClosed) || errors.As(err, &e) && e.Code == wire.CodeUnavailable
-}
-
-var errClosed = errors.New("the connection to libvirt is closed")
 
 func errNoDomain() error {
 	return &wire.Error{Code: wire.CodeNotFound, Message: "no domain runs in this pod"}

@@ -59,6 +59,12 @@ func Open(socket string, sink func(Event)) (*Session, error) {
 // Closed is closed when the daemon has gone away.
 func (s *Session) Closed() <-chan struct{} { return s.closed }
 
+// Alive tells whether the connection still stands, as far as is known here.
+func (s *Session) Alive() bool {
+	alive, err := s.conn.IsAlive()
+	return err == nil && alive
+}
+
 // Close ends the connection.
 func (s *Session) Close() {
 	s.forget()

@@ -3,12 +3,15 @@ package app
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
 
 	"virtctl/internal/libvirt/launcher"
+	"virtctl/internal/libvirt/probe"
 	"virtctl/internal/version"
 )
 
@@ -34,28 +37,90 @@ Usage:
   virt-launcher                      serve virt-handler (what the pod does)
   virt-launcher probe --out DIR      find out what this node's QEMU can do (virt-handler's init container)
   virt-launcher agent-ping           exit 0 if the guest's agent answers (exec probe)
-  virt-launcher agent-exec CMD...    run a command in the guest by its agent (exec probe)
+  virt-launcher agent-exec CMD...    run a command in the guest by its agent and exit with its code (exec probe)
   virt-launcher version
+
+agent-ping and agent-exec take --timeout SECONDS before the command.
 `
+
+// errUsage is wrapped by errors about the command line itself.
+var errUsage = errors.New("see virt-launcher help")
+
+// exitCode is the code of a command that ran in the guest and did not succeed.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // Run is the program; it returns the exit code.
 func Run(ctx context.Context, streams Streams, args []string) int {
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)
-	command := ""
-	if len(args) > 0 {
-		command, args = args[0], args[1:]
-	}
-	switch command {
-	case "":
+	if len(args) == 0 {
 		return launcher.New(launcher.Options{Version: version.Version(), Stdout: streams.Stdout, Stderr: streams.Stderr}).Run(ctx)
-	case "version":
-		fmt.Fprintln(streams.Stdout, version.Version())
-		return exitOK
-	case "help", "--help", "-h":
-		_, _ = io.WriteString(streams.Stdout, usage)
-		return exitOK
 	}
-	fmt.Fprintf(streams.Stderr, "virt-launcher: unknown command %q\n\n%s", command, usage)
-	return exitUsage
+	err := run(ctx, streams, args[0], args[1:])
+	var code exitCode
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &code):
+		return int(code)
+	}
+	fmt.Fprintf(streams.Stderr, "virt-launcher: %v\n", err)
+	if errors.Is(err, errUsage) {
+		return exitUsage
+	}
+	return exitError
+}
+
+func run(ctx context.Context, streams Streams, command string, args []string) error {
+	switch command {
+	case "version":
+		_, err := fmt.Fprintln(streams.Stdout, version.Version())
+		return err
+	case "help", "--help", "-h":
+		_, err := io.WriteString(streams.Stdout, usage)
+		return err
+	case "probe":
+		return runProbe(ctx, streams, args)
+	case probe.StageCommand:
+		if len(args) != 1 {
+			return errUsage
+		}
+		return probe.RunStage(ctx, args[0], streams.Stderr)
+	case "agent-ping":
+		return agentPing(ctx, args)
+	case "agent-exec":
+		return agentExec(ctx, streams, args)
+	}
+	return fmt.Errorf("unknown command %q: %w", command, errUsage)
+}
+
+func runProbe(ctx context.Context, streams Streams, args []string) error {
+	o := probe.Options{Stderr: streams.Stderr}
+	flags := newFlags("probe")
+	flags.StringVar(&o.Out, "out", "", "directory for what is found")
+	flags.StringVar(&o.Kernel, "kvm-kernel", probe.DefaultKernel, "kernel to try KVM with")
+	flags.StringVar(&o.Initrd, "kvm-initrd", "", "initrd to try KVM with; it must print "+fmt.Sprintf("%q", probe.Marker))
+	flags.DurationVar(&o.KVMTimeout, "kvm-timeout", probe.DefaultKVMTimeout, "how long the guest may take to its first program")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	if o.Out == "" || flags.NArg() > 0 {
+		return fmt.Errorf("probe needs --out DIR and nothing else: %w", errUsage)
+	}
+	return probe.Run(ctx, o)
+}
+
+func newFlags(name string) *flag.FlagSet {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	return flags
+}
+
+func parse(flags *flag.FlagSet, args []string) error {
+	if err := flags.Parse(args); err != nil {
+		return fmt.Errorf("%s: %w: %w", flags.Name(), err, errUsage)
+	}
+	return nil
 }

@@ -1,0 +1,368 @@
+//go:build libvirt
+
+package launcher_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"virtctl/internal/libvirt/layout"
+	"virtctl/internal/libvirt/process"
+	"virtctl/internal/libvirt/wire"
+)
+
+// These tests run the real program on the real libvirt and QEMU of the launcher image, in something like a pod: own mount, PID,
+// network, UTS and IPC namespaces, read-only root, uid 107, no capability, a resolver that does not answer. They need root, the
+// images (`make images`) and libvirt-dev. LAUNCHER_ROOTFS, LAUNCHER_KERNEL and LAUNCHER_INITRD choose others than the built ones.
+
+// patience bounds every wait for an emulated guest on a busy machine.
+const patience = 2 * time.Minute
+
+const podEnv = "LAUNCHER_TEST_POD"
+
+func TestMain(m *testing.M) {
+	if root := os.Getenv(podEnv); root != "" {
+		if err := becomePod(root, os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, "pod:", err)
+			os.Exit(125)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// becomePod runs as PID 1 of new namespaces, makes them look like a pod and executes args.
+func becomePod(dir string, args []string) error {
+	rootfs, extra := os.Getenv("LAUNCHER_TEST_ROOTFS"), os.Getenv("LAUNCHER_TEST_EXTRA")
+	type mount struct {
+		source, target, kind string
+		flags                uintptr
+		data                 string
+	}
+	root := filepath.Join(dir, "root")
+	mounts := []mount{
+		{"none", "/", "", syscall.MS_REC | syscall.MS_PRIVATE, ""},
+		{rootfs, root, "", syscall.MS_BIND, ""},
+		{"", root, "", syscall.MS_REMOUNT | syscall.MS_BIND | syscall.MS_RDONLY, ""},
+		{"proc", root + "/proc", "proc", 0, ""},
+		{"sysfs", root + "/sys", "sysfs", syscall.MS_RDONLY, ""},
+		{filepath.Join(dir, "dev"), root + "/dev", "", syscall.MS_BIND | syscall.MS_REC, ""},
+		{filepath.Join(dir, "run"), root + "/run", "", syscall.MS_BIND, ""},
+	}
+	devices := filepath.Join(dir, "dev")
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		target := filepath.Join(devices, name)
+		if err := os.WriteFile(target, nil, 0o666); err != nil {
+			return err
+		}
+		mounts = append(mounts[:1:1], append([]mount{{"/dev/" + name, target, "", syscall.MS_BIND, ""}}, mounts[1:]...)...)
+	}
+	if extra != "" {
+		from, to, _ := strings.Cut(extra, ":")
+		mounts = append(mounts, mount{from, root + to, "", syscall.MS_BIND, ""})
+	}
+	for _, m := range mounts {
+		if err := syscall.Mount(m.source, m.target, m.kind, m.flags, m.data); err != nil {
+			return fmt.Errorf("mount %s on %s: %w", m.source, m.target, err)
+		}
+	}
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		return fmt.Errorf("ip: %w: %s", err, out)
+	}
+	if setup := os.Getenv("LAUNCHER_TEST_SETUP"); setup != "" {
+		if out, err := exec.Command("sh", "-ec", setup).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", setup, err, out)
+		}
+	}
+	if err := syscall.Sethostname([]byte("web")); err != nil {
+		return err
+	}
+	if err := syscall.Chroot(root); err != nil {
+		return err
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	return dropAndExec(args)
+}
+
+// dropAndExec becomes uid 107 without any capability, also not for the threads' children.
+func dropAndExec(args []string) error {
+	const prSetNoNewPrivs, prCapBsetDrop = 38, 24
+	for capability := uintptr(0); capability <= 40; capability++ {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prCapBsetDrop, capability, 0)
+	}
+	if err := syscall.Setgroups(nil); err != nil {
+		return err
+	}
+	if err := syscall.Setgid(layout.UID); err != nil {
+		return err
+	}
+	if err := syscall.Setuid(layout.UID); err != nil {
+		return err
+	}
+	if _, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0); e != 0 {
+		return e
+	}
+	return syscall.Exec(args[0], args, []string{"PATH=/usr/sbin:/usr/bin"})
+}
+
+// pod is one launcher pod.
+type pod struct {
+	*wire.Client
+	t              *testing.T
+	dir            string
+	cmd            *exec.Cmd
+	stdout, stderr *output
+	exited         chan struct{}
+	code           int
+}
+
+type podOptions struct {
+	// args are the launcher's; none is how pods run it.
+	args []string
+	// extra is a bind mount, host:pod.
+	extra string
+	// setup is a shell script that runs as root in the pod's network namespace before the launcher.
+	setup string
+	// volumes are files of the pod, by path below /run, made before the start.
+	volumes map[string][]byte
+}
+
+// Everything a pod needs from the build.
+func rootfs(t *testing.T) string { return artifact(t, "LAUNCHER_ROOTFS", "launcher-base/*/usr/..") }
+func kernel(t *testing.T) string { return artifact(t, "LAUNCHER_KERNEL", "demo-base/*/boot/vmlinuz-*") }
+func initrd(t *testing.T) string { return artifact(t, "LAUNCHER_INITRD", "demo/initrd.img") }
+
+func artifact(t *testing.T, env, pattern string) string {
+	t.Helper()
+	if path := os.Getenv(env); path != "" {
+		return path
+	}
+	found, err := filepath.Glob(filepath.Join("../../../out/cache", pattern))
+	if err != nil || len(found) == 0 {
+		t.Fatalf("nothing matches out/cache/%s; run `make images` or set %s", pattern, env)
+	}
+	path, err := filepath.Abs(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// program is the launcher, built once for all tests.
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "launcher")
+	if err != nil {
+		return "", err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "virt-launcher")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "virtctl/cmd/virt-launcher")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
+})
+
+// newPod starts a launcher and returns when its socket is there.
+func newPod(t *testing.T, o podOptions) *pod {
+	t.Helper()
+	// Unix socket paths are short, test names are not.
+	dir, err := os.MkdirTemp("", "pod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, os.Chmod(dir, 0o755))
+	for _, d := range []string{"root", "dev", "dev/shm", "dev/pts", "run", "run/kubevirt-private", "run/kubevirt/sockets", "run/boot", "etc"} {
+		must(t, os.MkdirAll(filepath.Join(dir, d), 0o755))
+	}
+	for name, content := range o.volumes {
+		path := filepath.Join(dir, "run", name)
+		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		must(t, os.WriteFile(path, content, 0o644))
+	}
+	for name, from := range map[string]string{"virt-launcher": binary, "boot/vmlinuz": kernel(t), "boot/initrd": initrd(t)} {
+		content, err := os.ReadFile(from)
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, "run", name), content, 0o755))
+	}
+	must(t, filepath.WalkDir(filepath.Join(dir, "run"), func(path string, _ os.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, layout.UID, layout.UID))
+	}))
+	p := &pod{t: t, dir: dir, stdout: newOutput(), stderr: newOutput(), exited: make(chan struct{})}
+	p.cmd = exec.Command("/proc/self/exe", append([]string{"/run/virt-launcher"}, o.args...)...)
+	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), podEnv + "=" + dir, "LAUNCHER_TEST_ROOTFS=" + rootfs(t), "LAUNCHER_TEST_EXTRA=" + o.extra, "LAUNCHER_TEST_SETUP=" + o.setup}
+	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	must(t, p.cmd.Start())
+	go func() {
+		_ = p.cmd.Wait()
+		p.code = p.cmd.ProcessState.ExitCode()
+		close(p.exited)
+	}()
+	t.Cleanup(p.remove)
+	p.Client = wire.NewClient(func(ctx context.Context) (*net.UnixConn, error) {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "unix", p.path(layout.LauncherSocket))
+		if err != nil {
+			return nil, err
+		}
+		return conn.(*net.UnixConn), nil
+	})
+	if len(o.args) == 0 {
+		p.awaitSocket()
+	}
+	return p
+}
+
+// path is where a path below /var/run of the pod is for us.
+func (p *pod) path(inPod string) string {
+	return filepath.Join(p.dir, strings.TrimPrefix(inPod, "/var"))
+}
+
+func (p *pod) awaitSocket() {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := process.WaitForPath(ctx, p.path(layout.LauncherSocket)); err != nil {
+		p.t.Fatalf("%v\n%s", err, p.stderr.String())
+	}
+}
+
+// remove ends the pod: PID 1's death ends everything in its namespace.
+func (p *pod) remove() {
+	_ = p.cmd.Process.Kill()
+	<-p.exited
+	if p.t.Failed() {
+		p.t.Logf("messages:\n%s\nconsole:\n%s", p.stderr.String(), p.stdout.String())
+	}
+	_ = os.RemoveAll(p.dir)
+}
+
+// wait returns the exit code.
+func (p *pod) wait() int {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+		return p.code
+	case <-time.After(patience):
+		p.t.Fatal("the launcher does not end")
+		return -1
+	}
+}
+
+// pidOf finds a program in the pod by its name, as we see it.
+func (p *pod) pidOf(name string) int {
+	p.t.Helper()
+	space, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid_for_children", p.cmd.Process.Pid))
+	must(p.t, err)
+	entries, err := os.ReadDir("/proc")
+	must(p.t, err)
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		other, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+		if err != nil || other != space {
+			continue
+		}
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if strings.HasPrefix(strings.TrimSpace(string(comm)), name) {
+			return pid
+		}
+	}
+	p.t.Fatalf("no %s runs in the pod", name)
+	return 0
+}
+
+// pss is a process's share of memory in KiB.
+func pss(t *testing.T, pid int) int {
+	t.Helper()
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	must(t, err)
+	for line := range strings.SplitSeq(string(content), "\n") {
+		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+			n, err := strconv.Atoi(strings.Fields(rest)[0])
+			must(t, err)
+			return n
+		}
+	}
+	t.Fatal("no Pss line")
+	return 0
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// output collects what a program prints and lets tests wait for a text.
+type output struct {
+	mu   sync.Mutex
+	wake *sync.Cond
+	buf  bytes.Buffer
+}
+
+func newOutput() *output {
+	o := &output{}
+	o.wake = sync.NewCond(&o.mu)
+	return o
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.wake.Broadcast()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// await waits until text has been printed.
+func (o *output) await(t *testing.T, text string) {
+	t.Helper()
+	late := false
+	timer := time.AfterFunc(patience, func() {
+		o.mu.Lock()
+		late = true
+		o.mu.Unlock()
+		o.wake.Broadcast()
+	})
+	defer timer.Stop()
+	o.mu.Lock()
+	for !strings.Contains(o.buf.String(), text) && !late {
+		o.wake.Wait()
+	}
+	o.mu.Unlock()
+	if late {
+		t.Fatalf("%q was not printed in %s", text, patience)
+	}
+}
