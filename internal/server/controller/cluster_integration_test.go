@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	v1 "kubevirt.io/api/core/v1"
@@ -170,11 +171,24 @@ func (cl *cluster) startNode() {
 	if err != nil {
 		cl.t.Fatal(err)
 	}
-	cl.node.Go(func() {
-		for e := range pods.ResultChan() {
-			if pod, ok := e.Object.(*corev1.Pod); ok && e.Type != "DELETED" && !cl.quiet {
+	// Several at once, as on a node, but one pod's events in their order.
+	var workers [8]chan *corev1.Pod
+	for i := range workers {
+		workers[i] = make(chan *corev1.Pod, 1024)
+		cl.node.Go(func() {
+			for pod := range workers[i] {
 				cl.play(ctx, c, pod)
 			}
+		})
+	}
+	cl.node.Go(func() {
+		for e := range pods.ResultChan() {
+			if pod, ok := e.Object.(*corev1.Pod); ok && e.Type != watch.Deleted && !cl.quiet {
+				workers[pod.UID[0]%8] <- pod
+			}
+		}
+		for _, w := range workers {
+			close(w)
 		}
 	})
 	cl.t.Cleanup(func() { cancel(); cl.node.Wait() })
@@ -226,8 +240,8 @@ func (cl *cluster) guestRuns(ctx context.Context, c client.Client, pod *corev1.P
 	}
 }
 
-// await watches until an object of the list's kind satisfies the condition; a nil object means that it is gone.
-func await[T client.Object](cl *cluster, list client.ObjectList, name string, what string, ok func(T, bool) bool) {
+// await watches until an object of the list's kind satisfies the condition.
+func await[T client.Object](cl *cluster, list client.ObjectList, name string, what string, ok func(T) bool) {
 	cl.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -243,7 +257,7 @@ func await[T client.Object](cl *cluster, list client.ObjectList, name string, wh
 			continue
 		}
 		last = obj
-		if ok(obj, e.Type == "DELETED") {
+		if ok(obj) {
 			return
 		}
 	}
@@ -253,9 +267,39 @@ func await[T client.Object](cl *cluster, list client.ObjectList, name string, wh
 
 func (cl *cluster) awaitVM(name string, status v1.VirtualMachinePrintableStatus) {
 	cl.t.Helper()
-	await(cl, &v1.VirtualMachineList{}, name, "status "+string(status), func(vm *v1.VirtualMachine, _ bool) bool {
+	await(cl, &v1.VirtualMachineList{}, name, "status "+string(status), func(vm *v1.VirtualMachine) bool {
 		return vm.Status.PrintableStatus == status
 	})
+}
+
+// awaitGone watches until no VM of the namespace is left.
+func (cl *cluster) awaitGone() {
+	cl.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	w, err := cl.c.Watch(ctx, &v1.VirtualMachineList{}, client.InNamespace("lab"))
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	defer w.Stop()
+	var left v1.VirtualMachineList
+	for {
+		if err := cl.c.List(ctx, &left, client.InNamespace("lab")); err != nil {
+			cl.t.Fatal(err)
+		}
+		if len(left.Items) == 0 {
+			return
+		}
+		// Each removal ends one wait; the list says when it was the last one.
+		for e := range w.ResultChan() {
+			if e.Type == watch.Deleted {
+				break
+			}
+		}
+		if ctx.Err() != nil {
+			cl.t.Fatalf("%d VMs stay, the first is %+v", len(left.Items), left.Items[0].ObjectMeta)
+		}
+	}
 }
 
 // write is one write in the audit log.

@@ -38,13 +38,13 @@ func TestLifeOnAPIServer(t *testing.T) {
 	if err := cl.c.Create(ctx, vm); err != nil {
 		t.Fatal(err)
 	}
-	await(cl, &v1.VirtualMachineList{}, "web", "readiness", func(vm *v1.VirtualMachine, _ bool) bool {
+	await(cl, &v1.VirtualMachineList{}, "web", "readiness", func(vm *v1.VirtualMachine) bool {
 		return vm.Status.PrintableStatus == v1.VirtualMachineStatusRunning && vm.Status.Ready
 	})
 	if err := cl.c.Delete(ctx, vm); err != nil {
 		t.Fatal(err)
 	}
-	await(cl, &v1.VirtualMachineList{}, "web", "removal", func(_ *v1.VirtualMachine, gone bool) bool { return gone })
+	cl.awaitGone()
 	var pods corev1.PodList
 	var vmis v1.VirtualMachineInstanceList
 	for _, list := range []client.ObjectList{&pods, &vmis} {
@@ -109,13 +109,7 @@ func TestManyVMs(t *testing.T) {
 	if err := cl.c.DeleteAllOf(ctx, &v1.VirtualMachine{}, client.InNamespace("lab")); err != nil {
 		t.Fatal(err)
 	}
-	for i := range count {
-		name := fmt.Sprintf("vm-%d", i)
-		var vm v1.VirtualMachine
-		if err := cl.c.Get(ctx, client.ObjectKey{Namespace: "lab", Name: name}, &vm); err == nil {
-			await(cl, &v1.VirtualMachineList{}, name, "removal", func(_ *v1.VirtualMachine, gone bool) bool { return gone })
-		}
-	}
+	cl.awaitGone()
 	t.Logf("gone after %s", time.Since(begin).Round(time.Millisecond))
 	all := cl.writes(component)
 	t.Logf("writes of virt-controller, %d until they ran:\n%s", running, summary(all))

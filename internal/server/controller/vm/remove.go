@@ -10,8 +10,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 )
 
-// patience is how long a deleted VM may take before its status says Terminating: most are gone sooner.
-const patience = 2 * time.Second
+// patience is how long a deleted VM may take before its status says Terminating: most are gone sooner. It is longer than that of
+// VMIs, so that one write tells what both have to say.
+const patience = 3 * time.Second
 
 // addFinalizer does what admission does, for VMs that were made while it was away.
 func (r *Reconciler) addFinalizer(ctx context.Context, p *pass) error {

@@ -82,7 +82,10 @@ func (w *Writer) write(before, after client.Object, do func(client.Patch) error)
 		}
 		return false, err
 	}
-	if after.GetResourceVersion() != from.resourceVersion {
+	// A write that changed nothing brings no event, so the copy is not old. The removal of the last finalizer does: the object
+	// goes, with the version it had.
+	gone := after.GetDeletionTimestamp() != nil && len(after.GetFinalizers()) == 0
+	if gone || after.GetResourceVersion() != from.resourceVersion {
 		w.mu.Lock()
 		key := client.ObjectKeyFromObject(before)
 		w.wrote[key] = append(w.wrote[key], from)
