@@ -5,10 +5,8 @@ package network
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strings"
 
@@ -31,11 +29,7 @@ func (h Host) Setup() error {
 	if err != nil {
 		return err
 	}
-	before, err := want.Apply()
-	if err != nil {
-		return err
-	}
-	if err := saveSysctls(h.Options.SavedSysctls(), before); err != nil {
+	if err := acquireSysctls(SharedFile, h.Options, want); err != nil {
 		return err
 	}
 	bridge, err := h.ensureBridge()
@@ -143,13 +137,7 @@ func (h Host) Teardown() error {
 	errs = append(errs, removeLink(h.Options.Bridge))
 	// Declaring the table first makes deleting it valid when it is not there.
 	errs = append(errs, nft(fmt.Sprintf("table inet %[1]s\ndelete table inet %[1]s\n", h.Options.NftTable())))
-	saved, err := readSysctls(h.Options.SavedSysctls())
-	errs = append(errs, err)
-	_, err = saved.Apply()
-	errs = append(errs, err)
-	if err := os.Remove(h.Options.SavedSysctls()); !errors.Is(err, fs.ErrNotExist) {
-		errs = append(errs, err)
-	}
+	errs = append(errs, releaseSysctls(SharedFile, h.Options))
 	return errors.Join(errs...)
 }
 

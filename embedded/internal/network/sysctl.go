@@ -1,7 +1,6 @@
 package network
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -64,37 +63,4 @@ func hostSysctls() (Sysctls, error) {
 		}
 	}
 	return s, nil
-}
-
-// saveSysctls adds to the settings to restore later; what is already known to be the original stays.
-func saveSysctls(path string, before Sysctls) error {
-	saved, err := readSysctls(path)
-	if err != nil {
-		return err
-	}
-	for name, value := range before {
-		if _, known := saved[name]; !known {
-			saved[name] = value
-		}
-	}
-	data, err := json.Marshal(saved)
-	if err != nil {
-		return fmt.Errorf("save sysctls: %w", err)
-	}
-	return os.WriteFile(path, data, 0o600)
-}
-
-func readSysctls(path string) (Sysctls, error) {
-	saved := Sysctls{}
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return saved, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read saved sysctls: %w", err)
-	}
-	if err := json.Unmarshal(data, &saved); err != nil {
-		return nil, fmt.Errorf("read saved sysctls: %w; remove %s", err, path)
-	}
-	return saved, nil
 }

@@ -49,9 +49,6 @@ func (o Options) ControlSocket() string { return filepath.Join(o.RunDir, "contro
 // LockFile is locked by the running server.
 func (o Options) LockFile() string { return filepath.Join(o.RunDir, "lock") }
 
-// SavedSysctls remembers what the host's sysctls were before the server changed them.
-func (o Options) SavedSysctls() string { return filepath.Join(o.RunDir, "sysctls.json") }
-
 // CgroupRoot is the parent of all the instance's cgroups, from the mount point of a hierarchy.
 func (o Options) CgroupRoot() string { return "/virt-kube-" + o.Instance }
 

@@ -23,10 +23,19 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
+// Backend is where volumes are really made; Volumes is the one outside tests.
+type Backend interface {
+	Device(name string) string
+	Create(ctx context.Context, name string, request int64, filesystem bool) (int64, error)
+	Grow(name string, request int64, filesystem bool) (int64, error)
+	GrowFilesystem(ctx context.Context, name string) error
+	Remove(name string) error
+}
+
 // Provisioner makes, grows and removes the volumes of claims.
 type Provisioner struct {
 	client    kubernetes.Interface
-	volumes   Volumes
+	volumes   Backend
 	firstNode string
 	// onlineGrowth tells that kubelets here can grow mounted file systems.
 	onlineGrowth bool
@@ -38,9 +47,9 @@ type Provisioner struct {
 	queue   workqueue.TypedRateLimitingInterface[string]
 }
 
-// NewProvisioner returns a provisioner of the volumes in a directory. Local claims that name no node get firstNode. onlineGrowth tells
+// NewProvisioner returns a provisioner. Local claims that name no node get firstNode. onlineGrowth tells
 // whether this machine may grow a mounted file system, which takes CAP_SYS_RESOURCE.
-func NewProvisioner(client kubernetes.Interface, volumes Volumes, firstNode string, onlineGrowth bool) *Provisioner {
+func NewProvisioner(client kubernetes.Interface, volumes Backend, firstNode string, onlineGrowth bool) *Provisioner {
 	return &Provisioner{
 		client: client, volumes: volumes, firstNode: firstNode, onlineGrowth: onlineGrowth,
 		queue: workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[string]()),
