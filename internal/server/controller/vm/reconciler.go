@@ -20,12 +20,6 @@ import (
 	"virtctl/internal/server/controller/writer"
 )
 
-// Instancetypes applies a VM's instance type and preference to the VMI made from its template, and notes in the VM's status
-// which revision of them it used. This is the one place where they come in.
-type Instancetypes interface {
-	Apply(ctx context.Context, vm *v1.VirtualMachine, vmi *v1.VirtualMachineInstance) error
-}
-
 // DataVolumes makes the DataVolumes of a VM's templates and tells how far they are.
 type DataVolumes interface {
 	// Ensure creates what is missing. The progress is of the volumes that are not ready, worst first.
@@ -51,9 +45,8 @@ type Options struct {
 	Live     client.Reader
 	Config   *clusterconfig.Source
 	Recorder events.EventRecorder
-	// Instancetypes and DataVolumes may be nil where the cluster has none.
-	Instancetypes Instancetypes
-	DataVolumes   DataVolumes
+	// DataVolumes may be nil where the cluster has none.
+	DataVolumes DataVolumes
 	// Now is the clock; Jitter gives a number in [0,1).
 	Now    func() time.Time
 	Jitter func() float64

@@ -10,9 +10,11 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	v1 "kubevirt.io/api/core/v1"
+	"kubevirt.io/api/instancetype/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"virtctl/internal/clusterconfig"
@@ -437,5 +439,44 @@ func TestMirror(t *testing.T) {
 	w.reconcile()
 	if c := vmCondition(w.vm(), "LiveMigratable"); c.Status != "" {
 		t.Errorf("still there: %+v", c)
+	}
+}
+
+// A VM keeps the instance type as it was when it first used it.
+func TestInstancetype(t *testing.T) {
+	small := &v1beta1.VirtualMachineClusterInstancetype{ObjectMeta: metav1.ObjectMeta{Name: "small", UID: "it", Generation: 1}}
+	small.Spec.CPU.Guest, small.Spec.Memory.Guest = 2, resource.MustParse("256Mi")
+	w := newWorld(t, small, newVM(v1.RunStrategyManual, func(vm *v1.VirtualMachine) {
+		vm.Spec.Template.Spec.Domain.Memory = nil
+		vm.Spec.Instancetype = &v1.InstancetypeMatcher{Name: "small"}
+	}))
+	guest := func() string { return w.vmi().Spec.Domain.Memory.Guest.String() }
+	w.request(start(nil))
+	w.reconcile()
+	ref := w.vm().Status.InstancetypeRef
+	if guest() != "256Mi" || w.vmi().Annotations[v1.ClusterInstancetypeAnnotation] != "small" || ref == nil || ref.ControllerRevisionRef == nil {
+		t.Fatalf("guest memory %s, annotations %v, reference %+v", guest(), w.vmi().Annotations, ref)
+	}
+	if err := w.c.Get(context.Background(), client.ObjectKeyFromObject(small), small); err != nil {
+		t.Fatal(err)
+	}
+	small.Spec.Memory.Guest, small.Generation = resource.MustParse("1Gi"), 2
+	if err := w.c.Update(context.Background(), small); err != nil {
+		t.Fatal(err)
+	}
+	w.request(stop(w.vmi().UID), start(nil))
+	w.reconcile()
+	w.vmiGone()
+	w.reconcile()
+	if guest() != "256Mi" {
+		t.Errorf("guest memory %s after the instance type was changed", guest())
+	}
+
+	w = newWorld(t, newVM(v1.RunStrategyAlways, func(vm *v1.VirtualMachine) { vm.Spec.Instancetype = &v1.InstancetypeMatcher{Name: "none"} }))
+	if _, err := w.try(); err == nil {
+		t.Error("an unknown instance type should be tried again")
+	}
+	if c := vmCondition(w.vm(), v1.VirtualMachineFailure); !strings.Contains(c.Message, "none") {
+		t.Errorf("Failure %+v", c)
 	}
 }

@@ -130,14 +130,8 @@ func (r *Reconciler) newVMI(ctx context.Context, vm *v1.VirtualMachine) (*v1.Vir
 		paused := v1.StartStrategyPaused
 		vmi.Spec.StartStrategy = &paused
 	}
-	if vm.Spec.Instancetype == nil && vm.Spec.Preference == nil {
-		return vmi, nil
-	}
-	if r.Instancetypes == nil {
-		return nil, errors.New("this cluster has no instance types; remove spec.instancetype and spec.preference")
-	}
-	if err := r.Instancetypes.Apply(ctx, vm, vmi); err != nil {
-		return nil, fmt.Errorf("apply the instance type and the preference: %w", err)
+	if err := r.applyTypes(ctx, vm, vmi); err != nil {
+		return nil, err
 	}
 	return vmi, nil
 }

@@ -99,7 +99,9 @@ func TestError(t *testing.T) {
 	c, _, obj := setup(t)
 	broken := errors.New("connection refused")
 	w := New(interceptor.NewClient(c, interceptor.Funcs{
-		Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error { return broken },
+		Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
+			return broken
+		},
 	}))
 	after := obj.DeepCopy()
 	value("x")(after)
