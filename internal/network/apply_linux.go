@@ -46,11 +46,11 @@ func Apply(ns *Namespace, plan Plan) (*Result, error) {
 		if err := applyAll(h, plan); err != nil {
 			return err
 		}
+		if err := applyRules(plan); err != nil {
+			return err
+		}
 		return result.openAll(plan)
 	})
-	if err == nil {
-		err = applyRules(ns, plan)
-	}
 	if err != nil {
 		result.Close()
 		return nil, fmt.Errorf("set up the pod's network: %w", err)

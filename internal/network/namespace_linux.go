@@ -22,7 +22,14 @@ func (n *Namespace) Close() error { return n.file.Close() }
 func (n *Namespace) do(fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread cannot end, and /proc/self shows its namespaces. While we hold it, the next goroutine gets another.
+			defer runtime.UnlockOSThread()
+			done <- n.do(fn)
+			return
+		}
+		// Never unlocked: the thread ends here.
 		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
 			done <- fmt.Errorf("enter the pod's network namespace: %w", err)
 			return

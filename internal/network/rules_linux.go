@@ -13,9 +13,9 @@ import (
 // tableName is ours alone: nothing else in the pod writes to it, so it can be replaced as a whole.
 const tableName = "kubevirt"
 
-// applyRules replaces the translation rules in one transaction.
-func applyRules(ns *Namespace, plan Plan) error {
-	conn, err := nftables.New(nftables.WithNetNSFd(int(ns.file.Fd())))
+// applyRules replaces the translation rules of the calling thread's namespace in one transaction.
+func applyRules(plan Plan) error {
+	conn, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}

@@ -63,7 +63,8 @@ func (m *Manager) session(ctx context.Context, notify *fsnotify.Watcher) error {
 		defer stop()
 	}
 	kubelet := filepath.Join(m.Dir, filepath.Base(v1beta1.KubeletSocket))
-	if _, err := os.Stat(kubelet); err == nil {
+	registered, err := os.Stat(kubelet)
+	if err == nil {
 		m.registerAll(ctx, kubelet)
 	}
 	for {
@@ -75,7 +76,7 @@ func (m *Manager) session(ctx context.Context, notify *fsnotify.Watcher) error {
 				return errors.New("watching files ended")
 			}
 			// The kubelet removes all plugins' sockets when it starts, so they are served anew as well.
-			if event.Name == kubelet && event.Has(fsnotify.Create) {
+			if event.Name == kubelet && event.Has(fsnotify.Create) && !sameFile(registered, kubelet) {
 				m.Log.Info("the kubelet has started anew; offering devices again")
 				return nil
 			}
@@ -87,6 +88,12 @@ func (m *Manager) session(ctx context.Context, notify *fsnotify.Watcher) error {
 			return nil
 		}
 	}
+}
+
+// sameFile tells that the socket is still the one we registered with: its event was only late.
+func sameFile(registered os.FileInfo, path string) bool {
+	now, err := os.Stat(path)
+	return err == nil && registered != nil && os.SameFile(registered, now)
 }
 
 // registerAll registers all devices. The kubelet's socket appears a moment before it answers, and dialling waits for that.

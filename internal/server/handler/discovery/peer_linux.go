@@ -177,7 +177,7 @@ func refuseNodes(fd int) error {
 	if err := unix.Fstat(fd, &pods); err != nil {
 		return err
 	}
-	for _, path := range []string{"/proc/1/ns/net", "/proc/self/ns/net"} {
+	for _, path := range []string{"/proc/1/ns/net", "/proc/thread-self/ns/net"} {
 		switch err := unix.Stat(path, &st); {
 		case errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM):
 			continue
