@@ -249,39 +249,9 @@ func TestSocketsHearTheGuest(t *testing.T) {
 	}
 	guest := guestLeg(t, pod, "k6t-eth0", "10.0.2.2/24", "fe80::2/64")
 	defaultRoute(t, guest, "10.0.2.1")
-	in(t, guest, func() error {
-		c, err := net.DialUDP("udp4", &net.UDPAddr{Port: 68}, &net.UDPAddr{IP: net.IPv4bcast, Port: 67})
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		if err := unix.SetsockoptInt(fdOf(t, c), unix.SOL_SOCKET, unix.SO_BROADCAST, 1); err != nil {
-			return err
-		}
-		if _, err := c.Write([]byte("discover")); err != nil {
-			return err
-		}
-		c6, err := net.Dial("udp6", "[ff02::1:2%g0]:547")
-		if err != nil {
-			return err
-		}
-		defer c6.Close()
-		if _, err := c6.Write([]byte("solicit!")); err != nil {
-			return err
-		}
-		ping, err := net.Dial("ip6:ipv6-icmp", "ff02::2%g0")
-		if err != nil {
-			return err
-		}
-		defer ping.Close()
-		// An echo request first: only router solicitations may come through.
-		for _, kind := range []byte{128, 133} {
-			if _, err := ping.Write([]byte{kind, 0, 0, 0, 0, 0, 0, 0}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	heard := make(chan struct{})
+	defer close(heard)
+	in(t, guest, func() error { return callOut(t, heard) })
 	for kind, want := range map[string]byte{"dhcp4": 'd', "dhcp6": 's', "ra": 133} {
 		f := kinds[kind].File
 		if err := f.SetReadDeadline(time.Now().Add(3 * time.Second)); err != nil {
@@ -293,6 +263,48 @@ func TestSocketsHearTheGuest(t *testing.T) {
 			t.Errorf("%s: heard %v, %v", kind, buf[:n], err)
 		}
 	}
+}
+
+// callOut sends what a guest sends at its start, again and again until heard is closed: the bridge takes a moment to notice a
+// new port.
+func callOut(t *testing.T, heard <-chan struct{}) error {
+	t.Helper()
+	c, err := net.DialUDP("udp4", &net.UDPAddr{Port: 68}, &net.UDPAddr{IP: net.IPv4bcast, Port: 67})
+	if err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(fdOf(t, c), unix.SOL_SOCKET, unix.SO_BROADCAST, 1); err != nil {
+		return err
+	}
+	c6, err := net.Dial("udp6", "[ff02::1:2%g0]:547")
+	if err != nil {
+		return err
+	}
+	ping, err := net.Dial("ip6:ipv6-icmp", "ff02::2%g0")
+	if err != nil {
+		return err
+	}
+	go func() {
+		again := time.NewTicker(50 * time.Millisecond)
+		defer again.Stop()
+		for {
+			_, _ = c.Write([]byte("discover"))
+			_, _ = c6.Write([]byte("solicit!"))
+			// An echo request first: only router solicitations may come through.
+			for _, kind := range []byte{128, 133} {
+				_, _ = ping.Write([]byte{kind, 0, 0, 0, 0, 0, 0, 0})
+			}
+			select {
+			case <-again.C:
+			case <-heard:
+				for _, conn := range []net.Conn{c, c6, ping} {
+					_ = conn.Close()
+				}
+				return
+			}
+		}
+	}()
+	return nil
 }
 
 func fdOf(t *testing.T, c *net.UDPConn) int {

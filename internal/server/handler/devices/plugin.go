@@ -93,7 +93,8 @@ func (m *Manager) session(ctx context.Context, notify *fsnotify.Watcher) error {
 // sameFile tells that the socket is still the one we registered with: its event was only late.
 func sameFile(registered os.FileInfo, path string) bool {
 	now, err := os.Stat(path)
-	return err == nil && registered != nil && os.SameFile(registered, now)
+	// An inode's number is soon used again, its time is not.
+	return err == nil && registered != nil && os.SameFile(registered, now) && registered.ModTime().Equal(now.ModTime())
 }
 
 // registerAll registers all devices. The kubelet's socket appears a moment before it answers, and dialling waits for that.
