@@ -146,6 +146,8 @@ func mapper() meta.RESTMapper {
 		scope    meta.RESTScope
 	}{
 		{corev1.SchemeGroupVersion, "Pod", "pod", meta.RESTScopeNamespace},
+		// A cache limited to one namespace asks for the scope of the list's kind.
+		{corev1.SchemeGroupVersion, "PodList", "pod", meta.RESTScopeNamespace},
 		{corev1.SchemeGroupVersion, "Node", "node", meta.RESTScopeRoot},
 		{authorizationv1.SchemeGroupVersion, "SubjectAccessReview", "subjectaccessreview", meta.RESTScopeRoot},
 		{v1.GroupVersion, "KubeVirt", "kubevirt", meta.RESTScopeNamespace},
