@@ -213,6 +213,7 @@ func (a *agent) addNode(context.Context) error {
 	agent := node.NewAgent(a.options.NodeName, a.manager.GetAPIReader(), a.manager.GetClient(), func() map[string]string {
 		return node.Labels(a.probe, a.config.Get())
 	}, a.log.WithName("node"))
+	a.config.OnChange(func(clusterconfig.Config) { agent.Changed() })
 	plugins := &devices.Manager{
 		Dir: filepath.Join(a.options.KubeletDir, "device-plugins"), Devices: a.devices(), Count: a.options.MaxDevices,
 		Log: a.log.WithName("devices"), Registered: agent.Registered,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
 
@@ -36,9 +37,10 @@ type Agent struct {
 	Log    logr.Logger
 	Now    func() time.Time
 
-	mu         sync.Mutex
-	registered bool
-	wake       chan struct{}
+	ready     chan struct{}
+	readyOnce sync.Once
+	wake      chan struct{}
+	beaten    time.Time
 	// known are the labels of ours that the node had when we last saw it.
 	known map[string]string
 }
@@ -46,16 +48,24 @@ type Agent struct {
 // NewAgent returns an Agent that calls the node unfit until Registered is called.
 func NewAgent(name string, reader client.Reader, writer client.Client, labels func() map[string]string, log logr.Logger) *Agent {
 	return &Agent{
-		Name: name, Reader: reader, Writer: writer, Labels: labels, Log: log, Now: time.Now, wake: make(chan struct{}, 1),
+		Name: name, Reader: reader, Writer: writer, Labels: labels, Log: log, Now: time.Now,
+		ready: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 }
 
 // Registered tells that the kubelet knows our devices.
 func (a *Agent) Registered() {
-	a.mu.Lock()
-	a.registered = true
-	a.mu.Unlock()
+	a.readyOnce.Do(func() { close(a.ready) })
 	a.Changed()
+}
+
+func (a *Agent) registered() bool {
+	select {
+	case <-a.ready:
+		return true
+	default:
+		return false
+	}
 }
 
 // Changed tells that the labels may have changed.
@@ -68,14 +78,14 @@ func (a *Agent) Changed() {
 
 // Start works until ctx ends, and then declares the node unfit. It belongs to every replica of a manager.
 func (a *Agent) Start(ctx context.Context) error {
-	a.wait(ctx, registerPatience)
+	a.wait(ctx, a.ready, registerPatience)
 	for ctx.Err() == nil {
 		next := heartbeat + time.Duration(rand.Int64N(int64(heartbeat/5)))
 		if err := a.beat(ctx); err != nil && ctx.Err() == nil {
 			a.Log.Error(err, "cannot update the node; trying again", "in", retry)
 			next = retry
 		}
-		a.wait(ctx, next)
+		a.wait(ctx, a.wake, next)
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer cancel()
@@ -85,17 +95,17 @@ func (a *Agent) Start(ctx context.Context) error {
 	return nil
 }
 
-func (a *Agent) wait(ctx context.Context, d time.Duration) {
+func (a *Agent) wait(ctx context.Context, sign <-chan struct{}, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
-	case <-a.wake:
+	case <-sign:
 	}
 }
 
-// beat writes the heartbeat, and with it the labels that differ.
+// beat writes the heartbeat when it is due, and labels when they differ.
 func (a *Agent) beat(ctx context.Context) error {
 	if a.known == nil {
 		node := &corev1.Node{}
@@ -116,17 +126,23 @@ func (a *Agent) beat(ctx context.Context) error {
 			labels[k] = nil
 		}
 	}
-	return a.patch(ctx, labels, map[string]any{v1.VirtHandlerHeartbeat: a.Now().UTC().Format(time.RFC3339)})
+	now := a.Now()
+	if len(labels) == 0 && now.Sub(a.beaten) < heartbeat {
+		return nil
+	}
+	if err := a.patch(ctx, labels, map[string]any{v1.VirtHandlerHeartbeat: now.UTC().Format(time.RFC3339)}); err != nil {
+		return err
+	}
+	a.beaten = now
+	return nil
 }
 
 func (a *Agent) wanted() map[string]string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	wanted := maps.Clone(a.Labels())
 	if wanted == nil {
 		wanted = map[string]string{}
 	}
-	wanted[v1.NodeSchedulable] = fmt.Sprint(a.registered)
+	wanted[v1.NodeSchedulable] = strconv.FormatBool(a.registered())
 	return wanted
 }
 

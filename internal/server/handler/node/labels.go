@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	v1 "kubevirt.io/api/core/v1"
-	"libvirt.org/go/libvirtxml"
 
 	"virtctl/internal/clusterconfig"
 )
@@ -44,49 +43,26 @@ func Labels(p *Probe, config clusterconfig.Config) map[string]string {
 			labels[prefix+name] = "true"
 		}
 	}
-	if p == nil || p.Domain == nil {
+	if p == nil {
 		return labels
 	}
 	for _, m := range p.Machines {
 		add(v1.SupportedMachineTypeLabel, m)
 	}
-	cpu := p.Domain.CPU
-	if cpu == nil {
-		return labels
-	}
-	for _, mode := range cpu.Modes {
-		switch {
-		case mode.Supported != "yes":
-		case mode.Name == "host-model":
-			addHostModel(mode, add)
-		case mode.Name == "custom":
-			for _, m := range mode.Models {
-				if m.Usable == "yes" && !config.Compute.ObsoleteCPUModels[m.Name] {
-					add(v1.CPUModelLabel, m.Name)
-					add(v1.SupportedHostModelMigrationCPU, m.Name)
-				}
-			}
+	for _, m := range p.cpu.models {
+		if !config.Compute.ObsoleteCPUModels[m] {
+			add(v1.CPUModelLabel, m)
+			add(v1.SupportedHostModelMigrationCPU, m)
 		}
 	}
-	if f := p.Domain.Features; f != nil && f.HyperV != nil {
-		for _, e := range f.HyperV.Enums {
-			for _, value := range e.Values {
-				add(v1.HypervLabel, value)
-			}
-		}
+	for _, f := range p.cpu.features {
+		add(v1.CPUFeatureLabel, f)
+		add(v1.HostModelRequiredFeaturesLabel, f)
 	}
+	for _, e := range p.cpu.hyperV {
+		add(v1.HypervLabel, e)
+	}
+	add(v1.HostModelCPULabel, p.cpu.hostModel)
+	add(v1.CPUModelVendorLabel, p.cpu.vendor)
 	return labels
-}
-
-func addHostModel(mode libvirtxml.DomainCapsCPUMode, add func(prefix, name string)) {
-	for _, m := range mode.Models {
-		add(v1.HostModelCPULabel, m.Name)
-	}
-	add(v1.CPUModelVendorLabel, mode.Vendor)
-	for _, f := range mode.Features {
-		if f.Policy == "require" {
-			add(v1.CPUFeatureLabel, f.Name)
-			add(v1.HostModelRequiredFeaturesLabel, f.Name)
-		}
-	}
 }

@@ -4,61 +4,132 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
 
 	"libvirt.org/go/libvirtxml"
 )
 
-// Files that `virt-launcher probe --out DIR` leaves.
+// Files that `virt-launcher probe --out DIR` leaves; <variant> is tcg or kvm.
 const (
-	probeFile = "probe.json"
-	maxProbe  = 16 << 20
+	resultFile = "probe.json"
+	variantTCG = "tcg"
+	variantKVM = "kvm"
+	// maxFile and maxFiles bound what is read.
+	maxFile  = 8 << 20
+	maxFiles = 64
 )
 
-// Probe is what the launcher image found out on this node before we started.
+func domainCapabilities(variant string) string { return "domcapabilities-" + variant + ".xml" }
+func cacheDir(variant string) string           { return "cache-" + variant }
+
+// Probe is what the launcher image found out on this node before we started. The nil Probe knows nothing.
 type Probe struct {
 	// KVM tells that a guest really ran with hardware virtualization; Reason says why not.
-	KVM    bool
-	Reason string
+	KVM    bool   `json:"kvm"`
+	Reason string `json:"reason"`
 	// Machines are the machine types QEMU knows.
-	Machines []string
-	// Domain is libvirt's domain capabilities for the best accelerator, nil if unknown.
-	Domain *libvirtxml.DomainCaps
-	// caches are libvirt's capability caches, without and with KVM.
-	caches map[bool]map[string][]byte
+	Machines []string `json:"machines"`
+
+	cpu cpu
+	dir string
+}
+
+// cpu is what the best accelerator offers to guests.
+type cpu struct {
+	// models are those usable on this node, hyperV the enlightenments.
+	models, hyperV []string
+	// hostModel is the node's own CPU in libvirt's words, with the features it needs beyond its name.
+	hostModel, vendor string
+	features          []string
 }
 
 // ReadProbe reads what a probe left in dir; nil when there was none.
 func ReadProbe(dir string) (*Probe, error) {
-	raw, err := readFile(filepath.Join(dir, probeFile))
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the node's probe: %w", err)
+	}
+	defer root.Close()
+	p := &Probe{dir: dir}
+	raw, err := readFile(root, resultFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	var summary struct {
-		KVM      bool     `json:"kvm"`
-		Reason   string   `json:"reason"`
-		Machines []string `json:"machines"`
+	if err := json.Unmarshal(raw, p); err != nil {
+		return nil, fmt.Errorf("read the node's probe: %s: %w", resultFile, err)
 	}
-	if err := json.Unmarshal(raw, &summary); err != nil {
-		return nil, fmt.Errorf("read %s: %w", probeFile, err)
+	raw, err = readFile(root, domainCapabilities(p.variant(p.KVM)))
+	if err != nil {
+		return nil, err
 	}
-	return &Probe{KVM: summary.KVM, Reason: summary.Reason, Machines: summary.Machines, caches: map[bool]map[string][]byte{}}, nil
+	if p.cpu, err = parseCPU(string(raw)); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
-func readFile(path string) ([]byte, error) {
-	info, err := os.Lstat(path)
+// parseCPU keeps of libvirt's large document what is needed.
+func parseCPU(doc string) (cpu, error) {
+	var caps libvirtxml.DomainCaps
+	if err := caps.Unmarshal(doc); err != nil {
+		return cpu{}, fmt.Errorf("read the node's probe: domain capabilities: %w", err)
+	}
+	var c cpu
+	if f := caps.Features; f != nil && f.HyperV != nil {
+		for _, e := range f.HyperV.Enums {
+			c.hyperV = append(c.hyperV, e.Values...)
+		}
+	}
+	if caps.CPU == nil {
+		return c, nil
+	}
+	for _, mode := range caps.CPU.Modes {
+		switch {
+		case mode.Supported != "yes":
+		case mode.Name == "host-model" && len(mode.Models) > 0:
+			c.hostModel, c.vendor = mode.Models[0].Name, mode.Vendor
+			for _, f := range mode.Features {
+				if f.Policy == "require" {
+					c.features = append(c.features, f.Name)
+				}
+			}
+		case mode.Name == "custom":
+			for _, m := range mode.Models {
+				if m.Usable == "yes" {
+					c.models = append(c.models, m.Name)
+				}
+			}
+		}
+	}
+	return c, nil
+}
+
+func (p *Probe) variant(kvm bool) string {
+	if kvm {
+		return variantKVM
+	}
+	return variantTCG
+}
+
+func readFile(root *os.Root, name string) ([]byte, error) {
+	f, err := root.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("read the node's probe: %w", err)
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxProbe {
-		return nil, fmt.Errorf("read the node's probe: %s is not a file of at most %d bytes", path, maxProbe)
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(raw) > maxFile {
+		err = fmt.Errorf("%s is larger than %d bytes", name, maxFile)
 	}
-	raw, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the node's probe: %w", err)
 	}
@@ -66,22 +137,32 @@ func readFile(path string) ([]byte, error) {
 }
 
 // HostModel tells whether the probe found the node's host-model CPU.
-func (p *Probe) HostModel() bool {
-	if p == nil || p.Domain == nil || p.Domain.CPU == nil {
-		return false
-	}
-	for _, mode := range p.Domain.CPU.Modes {
-		if mode.Name == "host-model" && mode.Supported == "yes" && len(mode.Models) > 0 {
-			return true
-		}
-	}
-	return false
-}
+func (p *Probe) HostModel() bool { return p != nil && p.cpu.hostModel != "" }
 
-// CapabilitiesCache is libvirt's cache for pods with or without KVM.
+// CapabilitiesCache is libvirt's cache for pods with or without KVM; nil if there is none, which costs a pod a second. It is
+// read when it is wanted: it is large, and pods start seldom.
 func (p *Probe) CapabilitiesCache(kvm bool) map[string][]byte {
 	if p == nil {
 		return nil
 	}
-	return p.caches[kvm]
+	root, err := os.OpenRoot(p.dir)
+	if err != nil {
+		return nil
+	}
+	defer root.Close()
+	dir := cacheDir(p.variant(kvm))
+	entries, err := fs.ReadDir(root.FS(), dir)
+	if err != nil || len(entries) > maxFiles {
+		return nil
+	}
+	files := make(map[string][]byte, len(entries))
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		if files[e.Name()], err = readFile(root, path.Join(dir, e.Name())); err != nil {
+			return nil
+		}
+	}
+	return files
 }
