@@ -27,6 +27,7 @@ import (
 	"virtctl/internal/server/controller/index"
 	"virtctl/internal/server/controller/mountfailure"
 	"virtctl/internal/server/controller/node"
+	"virtctl/internal/server/controller/replicaset"
 	"virtctl/internal/server/controller/vm"
 	"virtctl/internal/server/controller/vmi"
 	"virtctl/internal/version"
@@ -113,6 +114,7 @@ func addControllers(mgr manager.Manager, source *clusterconfig.Source, f Flags) 
 		vmis.Setup(mgr, mounts.Failures()),
 		vms.Setup(mgr),
 		node.New(mgr.GetClient(), recorder).Setup(mgr),
+		replicaset.New(mgr.GetClient(), recorder).Setup(mgr),
 	)
 }
 

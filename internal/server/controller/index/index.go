@@ -16,8 +16,10 @@ import (
 
 // Names of the indexes.
 const (
-	// Owner finds pods and VMIs by the UID of their controller.
+	// Owner finds pods and VMIs by the UID of their controller, or Nobody.
 	Owner = "controller.uid"
+	// Nobody is the Owner of VMIs without a controller.
+	Nobody = "nobody"
 	// Node finds VMIs by the node they run on.
 	Node = "status.nodeName"
 	// Claim finds VMIs by the names of the claims they use.
@@ -48,7 +50,7 @@ func ByOwner(obj client.Object) []string {
 	if owner := metav1.GetControllerOf(obj); owner != nil {
 		return []string{string(owner.UID)}
 	}
-	return nil
+	return []string{Nobody}
 }
 
 // ByNode gives the node of a VMI.
