@@ -10,7 +10,11 @@ import (
 	"unicode/utf16"
 )
 
-const sector = 2048
+const (
+	sector = 2048
+	// padding ends every image, as the usual programs do: drives and small readers (busybox) read ahead of what they want.
+	padding = 150
+)
 
 // The two trees of an image.
 const (
@@ -81,7 +85,7 @@ func (img *image) layout() {
 			}
 		}
 	}
-	img.total = next
+	img.total = next + padding
 }
 
 // order lists directories as the path table wants them: by depth, parent and identifier.
@@ -263,13 +267,14 @@ func (img *image) write(w io.Writer) error {
 			}
 		}
 	}
-	padding := make([]byte, sector)
+	parts = append(parts, make([]byte, padding*sector))
+	zeros := make([]byte, sector)
 	for _, p := range parts {
 		if _, err := w.Write(p); err != nil {
 			return fmt.Errorf("write an ISO image: %w", err)
 		}
 		if rest := len(p) % sector; rest != 0 {
-			if _, err := w.Write(padding[rest:]); err != nil {
+			if _, err := w.Write(zeros[rest:]); err != nil {
 				return fmt.Errorf("write an ISO image: %w", err)
 			}
 		}
