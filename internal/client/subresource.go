@@ -122,3 +122,15 @@ func (c *Client) Log(ctx context.Context, namespace, pod string, query url.Value
 	}
 	return req.Stream(ctx)
 }
+
+// ReadInto calls a subresource that answers with an object.
+func (c *Client) ReadInto(ctx context.Context, target Target, subresource string, into any) error {
+	body, err := c.Read(ctx, target, subresource, nil)
+	if err != nil {
+		return err
+	}
+	if err := unmarshal(body, into); err != nil {
+		return fmt.Errorf("read the answer of %s: %w", subresource, err)
+	}
+	return nil
+}

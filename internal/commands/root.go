@@ -6,28 +6,42 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"virtctl/internal/commands/addvolume"
+	"virtctl/internal/commands/adm"
 	"virtctl/internal/commands/check"
 	"virtctl/internal/commands/console"
 	"virtctl/internal/commands/create"
 	"virtctl/internal/commands/delete"
 	"virtctl/internal/commands/describe"
 	"virtctl/internal/commands/evacuatecancel"
+	"virtctl/internal/commands/expand"
+	"virtctl/internal/commands/expose"
 	"virtctl/internal/commands/factory"
+	"virtctl/internal/commands/fslist"
 	"virtctl/internal/commands/get"
+	"virtctl/internal/commands/guestosinfo"
 	"virtctl/internal/commands/install"
 	"virtctl/internal/commands/logs"
 	"virtctl/internal/commands/migrate"
 	"virtctl/internal/commands/migratecancel"
+	"virtctl/internal/commands/options"
 	"virtctl/internal/commands/pause"
+	"virtctl/internal/commands/permitteddevices"
+	"virtctl/internal/commands/portforward"
+	"virtctl/internal/commands/removevolume"
 	"virtctl/internal/commands/reset"
 	"virtctl/internal/commands/restart"
+	"virtctl/internal/commands/scp"
 	"virtctl/internal/commands/softreboot"
+	"virtctl/internal/commands/ssh"
 	"virtctl/internal/commands/start"
 	"virtctl/internal/commands/status"
 	"virtctl/internal/commands/stop"
 	"virtctl/internal/commands/uninstall"
 	"virtctl/internal/commands/unpause"
+	"virtctl/internal/commands/userlist"
 	"virtctl/internal/commands/version"
+	"virtctl/internal/commands/vnc"
 	"virtctl/internal/commands/wait"
 )
 
@@ -48,17 +62,20 @@ func groups() []group {
 			start.NewCmd, stop.NewCmd, restart.NewCmd, pause.NewCmd, unpause.NewCmd, reset.NewCmd, softreboot.NewCmd,
 			migrate.NewCmd, migratecancel.NewCmd, evacuatecancel.NewCmd, delete.NewCmd,
 		}},
-		{"access", "Get in:", []constructor{console.NewCmd}},
-		{"inspect", "Look:", []constructor{get.NewCmd, describe.NewCmd, wait.NewCmd, logs.NewCmd}},
+		{"access", "Get in:", []constructor{console.NewCmd, vnc.NewCmd, ssh.NewCmd, scp.NewCmd, portforward.NewCmd, expose.NewCmd}},
+		{"inspect", "Look:", []constructor{
+			get.NewCmd, describe.NewCmd, wait.NewCmd, logs.NewCmd, guestosinfo.NewCmd, userlist.NewCmd, fslist.NewCmd, expand.NewCmd,
+		}},
+		{"volumes", "Volumes:", []constructor{addvolume.NewCmd, removevolume.NewCmd}},
 		{"platform", "The platform:", platform()},
-		{"self", "About this program:", []constructor{version.NewCmd}},
+		{"self", "About this program:", []constructor{version.NewCmd, options.NewCmd}},
 	}
 }
 
 // platform lists the commands that install and look after the platform itself. Their packages stand beside the others:
 // internal/commands/install exports NewCmd(*factory.Factory) *cobra.Command and is added here, and so on.
 func platform() []constructor {
-	return []constructor{install.NewCmd, status.NewCmd, check.NewCmd, uninstall.NewCmd}
+	return []constructor{install.NewCmd, status.NewCmd, check.NewCmd, uninstall.NewCmd, permitteddevices.NewCmd, adm.NewCmd}
 }
 
 // NewRoot makes the whole tree for one invocation.

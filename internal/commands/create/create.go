@@ -4,6 +4,9 @@ package create
 import (
 	"github.com/spf13/cobra"
 
+	"virtctl/internal/commands/create/clone"
+	"virtctl/internal/commands/create/instancetype"
+	"virtctl/internal/commands/create/preference"
 	"virtctl/internal/commands/create/vm"
 	"virtctl/internal/commands/factory"
 )
@@ -16,6 +19,6 @@ func NewCmd(f *factory.Factory) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(vm.NewCmd(f))
+	cmd.AddCommand(vm.NewCmd(f), instancetype.NewCmd(f), preference.NewCmd(f), clone.NewCmd(f))
 	return cmd
 }

@@ -50,11 +50,19 @@ func (c *Connection) Bind(flags *pflag.FlagSet) {
 }
 
 // Args are the command-line arguments that make another invocation of this program reach the same cluster as the same user.
+// The target's namespace is not among them: it is part of the target's own name there.
 func (c *Connection) Args() []string {
 	var args []string
 	c.flags.VisitAll(func(flag *pflag.Flag) {
-		if flag.Value.String() != flag.DefValue && flag.Name != "namespace" {
-			args = append(args, fmt.Sprintf("--%s=%s", flag.Name, flag.Value.String()))
+		if !flag.Changed || flag.Name == "namespace" {
+			return
+		}
+		values := []string{flag.Value.String()}
+		if many, ok := flag.Value.(pflag.SliceValue); ok {
+			values = many.GetSlice()
+		}
+		for _, value := range values {
+			args = append(args, fmt.Sprintf("--%s=%s", flag.Name, value))
 		}
 	})
 	return args
