@@ -35,6 +35,7 @@ import (
 	"virtctl/internal/server/handler/certs"
 	"virtctl/internal/server/handler/devices"
 	"virtctl/internal/server/handler/discovery"
+	"virtctl/internal/server/handler/footprint"
 	"virtctl/internal/server/handler/launchers"
 	"virtctl/internal/server/handler/node"
 	"virtctl/internal/server/handler/subresource"
@@ -100,7 +101,7 @@ func Run(ctx context.Context, config *rest.Config, options Options) error {
 		Address: fmt.Sprintf(":%d", options.ConsolePort), TLS: serving.Server(tls.RequireAndVerifyClientCert),
 		Launchers: a.set, Log: a.log.WithName("subresource"),
 	}
-	if err := a.add(serving, server); err != nil {
+	if err := a.add(serving, server, footprint.Trimmer{Log: a.log.WithName("footprint")}); err != nil {
 		return err
 	}
 	return a.manager.Start(ctx)

@@ -2,7 +2,6 @@ package vmi
 
 import (
 	"sync"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
@@ -29,7 +28,7 @@ type remembered struct {
 	// refused is the generation of the object that can never start as it is.
 	refused    int64
 	refusedFor error
-	asked      time.Time // when the guest was last asked to power off
+	asked      bool // the guest to power off
 
 	mu   sync.Mutex
 	last *v1.VirtualMachineInstance

@@ -15,9 +15,6 @@ import (
 	"virtctl/internal/server/handler/status"
 )
 
-// askAgain is how long a guest gets to react to the power button before it is pressed again: early in its boot nobody listens.
-const askAgain = 5 * time.Second
-
 func grace(vmi *v1.VirtualMachineInstance) int64 { return status.GraceSeconds(vmi) }
 
 // stop ends the domain of an object that is being deleted: the guest gets its grace period, counted from the deletion.
@@ -36,18 +33,15 @@ func (s *session) stop(ctx context.Context) (ctrl.Result, error) {
 	if left <= 0 {
 		return ctrl.Result{}, s.destroy(ctx)
 	}
-	if now.Sub(s.mem.asked) >= askAgain {
-		first := s.mem.asked.IsZero()
+	if !s.mem.asked {
 		err := s.view.Peer.Client.Shutdown(ctx, wire.ShutdownRequest{Agent: s.view.State.AgentConnected})
 		if err != nil && !ended(err) {
 			return ctrl.Result{}, fmt.Errorf("shut down %s: %w", s.ref.VMI, err)
 		}
-		s.mem.asked = now
-		if first {
-			ctrl.LoggerFrom(ctx).Info("asked the guest to power off", "vmi", s.ref.VMI, "grace", left.Round(time.Second).String())
-		}
+		s.mem.asked = true // the launcher goes on asking a guest that did not hear it
+		ctrl.LoggerFrom(ctx).Info("asked the guest to power off", "vmi", s.ref.VMI, "grace", left.Round(time.Second).String())
 	}
-	return ctrl.Result{RequeueAfter: min(left, askAgain)}, nil
+	return ctrl.Result{RequeueAfter: left}, nil
 }
 
 // destroy ends QEMU; the event that follows brings us to the end.
@@ -85,7 +79,10 @@ func (s *session) endedEvent(state wire.State) *eventOf {
 	}
 	message := "The VirtualMachineInstance crashed."
 	if state.Reason == wire.ReasonDestroyed {
-		message = fmt.Sprintf("The guest did not power off within %d seconds and was ended by force.", grace(s.vmi))
+		message = "The guest was ended by force."
+		if d := s.vmi.DeletionTimestamp; d != nil && state.Since.Sub(d.Time) >= time.Duration(grace(s.vmi))*time.Second {
+			message = fmt.Sprintf("The guest did not power off within %d seconds and was ended by force.", grace(s.vmi))
+		}
 	}
 	if state.Detail != "" {
 		message += " " + state.Detail
