@@ -41,6 +41,7 @@ func targets() []target {
 		{name: "virt-handler", about: "the node agent: one static program", build: buildHandler},
 		{name: "demo", about: "guest: kernel and busybox on a bootable disk", tools: demoTools(), build: buildDemo},
 		{name: "demo-kernel", about: "guest: the same kernel and initrd, for kernelBoot", tools: []string{"mmdebstrap", "xz"}, build: buildDemoKernel},
+		{name: "debian", about: "guest: Debian with cloud-init, sshd and qemu-guest-agent (built only when named)", tools: debianTools(), onDemand: true, build: buildDebian},
 	}
 }
 

@@ -23,6 +23,9 @@ type guestKernel struct {
 	tree    string // the unpacked Debian packages
 }
 
+// demoOptions: the serial console comes last, so that it is /dev/console.
+const demoOptions = "console=tty0 console=ttyS0,115200n8 quiet panic=1"
+
 func demoTools() []string {
 	return append([]string{"mmdebstrap", "xz"}, diskTools()...)
 }
@@ -33,7 +36,8 @@ func buildDemo(ctx context.Context, b *builder) (images.Built, error) {
 		return images.Built{}, err
 	}
 	disk := filepath.Join(b.cache, "demo", "demo.qcow2")
-	if err := b.bootDisk(ctx, kernel, disk); err != nil {
+	boot := bootDisk{name: "demo", vmlinuz: kernel.vmlinuz, initrd: kernel.initrd, options: demoOptions, loaders: kernel.tree}
+	if err := boot.write(ctx, b, disk); err != nil {
 		return images.Built{}, err
 	}
 	files, err := images.ContainerDisk(disk)
@@ -55,13 +59,18 @@ func buildDemoKernel(ctx context.Context, b *builder) (images.Built, error) {
 	return b.image("demo-kernel", nil, files, images.Config{})
 }
 
-// demoKernel unpacks the kernel and packs the initrd.
-func demoKernel(ctx context.Context, b *builder) (guestKernel, error) {
+// demoTree unpacks the Debian packages that guests are made from.
+func demoTree(ctx context.Context, b *builder) (string, error) {
 	packages, err := packageList(filepath.Join(b.source, "demo", "packages.txt"))
 	if err != nil {
-		return guestKernel{}, err
+		return "", err
 	}
-	tree, err := b.tree(ctx, rootfs{name: "demo-base", suite: suite, keyring: keyring, variant: "extract", packages: packages})
+	return b.tree(ctx, rootfs{name: "demo-base", variant: "extract", packages: packages})
+}
+
+// demoKernel unpacks the kernel and packs the initrd.
+func demoKernel(ctx context.Context, b *builder) (guestKernel, error) {
+	tree, err := demoTree(ctx, b)
 	if err != nil {
 		return guestKernel{}, err
 	}

@@ -41,7 +41,7 @@ func launcherBase(ctx context.Context, b *builder) (*images.Layer, error) {
 		return nil, fmt.Errorf("find the launcher's script: %w", err)
 	}
 	dir, err := b.tree(ctx, rootfs{
-		name: "launcher-base", suite: suite, keyring: keyring, variant: "minbase",
+		name: "launcher-base", variant: "minbase",
 		packages: packages, customize: script,
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,10 +22,9 @@ const (
 // rootfs describes a tree that mmdebstrap makes.
 type rootfs struct {
 	name      string
-	suite     string
-	keyring   string
 	variant   string // mmdebstrap's: minbase installs, extract only unpacks
 	packages  []string
+	overlay   string // folder copied into the tree before the packages are installed, or empty
 	customize string // script run on the tree before it is used, or empty
 }
 
@@ -49,7 +49,12 @@ func packageList(file string) ([]string, error) {
 // change it: `--refresh` is for that.
 func (r rootfs) key(mirror string) (string, error) {
 	sum := sha256.New()
-	fmt.Fprintln(sum, r.suite, r.variant, mirror, strings.Join(r.packages, ","))
+	fmt.Fprintln(sum, suite, r.variant, mirror, strings.Join(r.packages, ","))
+	if r.overlay != "" {
+		if err := digestTree(sum, r.overlay); err != nil {
+			return "", err
+		}
+	}
 	if r.customize != "" {
 		script, err := os.ReadFile(r.customize)
 		if err != nil {
@@ -58,6 +63,22 @@ func (r rootfs) key(mirror string) (string, error) {
 		sum.Write(script)
 	}
 	return hex.EncodeToString(sum.Sum(nil))[:16], nil
+}
+
+// digestTree adds the names and bytes of all files below dir to w.
+func digestTree(w io.Writer, dir string) error {
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(p)
+		fmt.Fprintf(w, "%s %d\n%s", strings.TrimPrefix(p, dir), len(data), data)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read the files of %s: %w", dir, err)
+	}
+	return nil
 }
 
 // tree returns the folder with the tree, made now or by an earlier run. The folder of an older list is removed.
@@ -77,13 +98,16 @@ func (b *builder) tree(ctx context.Context, r rootfs) (string, error) {
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return "", fmt.Errorf("make the folder for %s: %w", r.name, err)
 	}
-	b.logf("%s: fetching %d packages of Debian %s and what they need", r.name, len(r.packages), r.suite)
+	b.logf("%s: fetching %d packages of Debian %s and what they need", r.name, len(r.packages), suite)
 	partial := dir + ".partial"
 	args := []string{
-		"--mode=root", "--format=directory", "--variant=" + r.variant, "--keyring=" + r.keyring,
+		"--mode=root", "--format=directory", "--variant=" + r.variant, "--keyring=" + keyring,
 		`--aptopt=Apt::Install-Recommends "false"`, "--skip=output/dev", "--include=" + strings.Join(r.packages, ","),
 	}
-	if err := b.run(ctx, "mmdebstrap", append(args, r.suite, partial, b.mirror)...); err != nil {
+	if r.overlay != "" {
+		args = append(args, "--essential-hook=cp -r '"+r.overlay+"/.' \"$1\"", "--dpkgopt=force-confold")
+	}
+	if err := b.run(ctx, "mmdebstrap", append(args, suite, partial, b.mirror)...); err != nil {
 		return "", fmt.Errorf("make the tree of %s (is %s reachable, and are you root?): %w", r.name, b.mirror, err)
 	}
 	// Not as a hook of mmdebstrap, which still needs apt's files afterwards.
