@@ -15,15 +15,18 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	v1 "kubevirt.io/api/core/v1"
 	instancetypev1beta1 "kubevirt.io/api/instancetype/v1beta1"
+	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/clusterconfig/follow"
+	"virtctl/internal/server/controller/datavolume"
 	"virtctl/internal/server/controller/index"
 	"virtctl/internal/server/controller/mountfailure"
 	"virtctl/internal/server/controller/node"
@@ -46,7 +49,7 @@ const (
 // NewScheme knows the kinds the controllers work with.
 func NewScheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1.AddToScheme, instancetypev1beta1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1.AddToScheme, instancetypev1beta1.AddToScheme, cdi.AddToScheme} {
 		if err := add(s); err != nil {
 			return nil, fmt.Errorf("build the scheme: %w", err)
 		}
@@ -102,17 +105,25 @@ func addControllers(mgr manager.Manager, source *clusterconfig.Source, f Flags) 
 	if err := mgr.Add(mounts); err != nil {
 		return fmt.Errorf("watch mount failures: %w", err)
 	}
+	partial, err := metadata.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return fmt.Errorf("make a client for metadata: %w", err)
+	}
+	data := datavolume.New(partial, mgr.GetCache(), mgr.GetClient(), mgr.GetAPIReader())
+	if err := mgr.Add(data); err != nil {
+		return fmt.Errorf("watch DataVolumes: %w", err)
+	}
 	recorder := mgr.GetEventRecorder(component)
 	vmis := vmi.New(vmi.Options{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Config: source, Recorder: recorder,
-		LauncherImage: f.LauncherImage, PullSecrets: f.PullSecrets, MountFailures: mounts,
+		LauncherImage: f.LauncherImage, PullSecrets: f.PullSecrets, MountFailures: mounts, DataVolumes: data,
 	})
 	vms := vm.New(vm.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Config: source, Recorder: recorder, Jitter: rand.Float64,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Config: source, Recorder: recorder, DataVolumes: data, Jitter: rand.Float64,
 	})
 	return errors.Join(
-		vmis.Setup(mgr, mounts.Failures()),
-		vms.Setup(mgr),
+		vmis.Setup(mgr, mounts.Failures(), data.Follow),
+		vms.Setup(mgr, data.Follow),
 		node.New(mgr.GetClient(), recorder).Setup(mgr),
 		replicaset.New(mgr.GetClient(), recorder).Setup(mgr),
 	)

@@ -60,7 +60,7 @@ func (w *Watcher) Start(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, reason := range []string{"FailedMount", "FailedAttachVolume"} {
 		_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
-			ListerWatcher: w.listWatch(ctx, reason),
+			ListerWatcher: w.listWatch(reason),
 			ObjectType:    &corev1.Event{},
 			Transform:     strip,
 			Handler: cache.ResourceEventHandlerFuncs{
@@ -74,10 +74,10 @@ func (w *Watcher) Start(ctx context.Context) error {
 	return nil
 }
 
-func (w *Watcher) listWatch(ctx context.Context, reason string) cache.ListerWatcher {
+func (w *Watcher) listWatch(reason string) cache.ListerWatcher {
 	selector := fields.Set{"reason": reason, "involvedObject.kind": "Pod"}.AsSelector().String()
-	return &cache.ListWatch{
-		ListWithContextFunc: func(_ context.Context, o metav1.ListOptions) (runtime.Object, error) {
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = selector
 			list, err := w.events.Events(metav1.NamespaceAll).List(ctx, o)
 			if err != nil {
@@ -85,11 +85,12 @@ func (w *Watcher) listWatch(ctx context.Context, reason string) cache.ListerWatc
 			}
 			return list, nil
 		},
-		WatchFuncWithContext: func(_ context.Context, o metav1.ListOptions) (watch.Interface, error) {
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = selector
 			return w.events.Events(metav1.NamespaceAll).Watch(ctx, o)
 		},
 	}
+	return cache.ToListWatcherWithWatchListSemantics(lw, w.events)
 }
 
 // strip keeps what note reads.

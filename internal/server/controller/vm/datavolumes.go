@@ -2,6 +2,9 @@ package vm
 
 import "context"
 
+// reasonDataFailed is the reason of the condition Failure when a DataVolume could not be made.
+const reasonDataFailed = "FailedDataVolumeCreate"
+
 // ensureData makes the DataVolumes of the VM's templates and finds out how far they are.
 func (r *Reconciler) ensureData(ctx context.Context, p *pass) error {
 	if r.DataVolumes == nil {
@@ -12,7 +15,10 @@ func (r *Reconciler) ensureData(ctx context.Context, p *pass) error {
 		}
 		return nil
 	}
-	var err error
-	p.data, err = r.DataVolumes.Ensure(ctx, p.vm)
-	return err
+	data, err := r.DataVolumes.Ensure(ctx, p.vm)
+	p.data = data
+	if err != nil {
+		p.err, p.failure = err, &failure{reasonDataFailed, err.Error()}
+	}
+	return nil
 }

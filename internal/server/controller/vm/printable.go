@@ -47,7 +47,7 @@ func printable(s scene) v1.VirtualMachinePrintableStatus {
 		{v1.VirtualMachineStatusDataVolumeError, s.data.Failed},
 		{v1.VirtualMachineStatusUnschedulable, s.present() && condition.Reason(s.vmi, condition.PodScheduled) == corev1.PodReasonUnschedulable},
 		{v1.VirtualMachineStatusProvisioning, s.provisioning()},
-		{v1.VirtualMachineStatusWaitingForVolumeBinding, s.unbound && s.starting},
+		{v1.VirtualMachineStatusWaitingForVolumeBinding, s.unbound && (s.starting || s.present() && s.vmi.IsUnprocessed())},
 		{v1.VirtualMachineStatusErrImagePull, s.synchronized("ErrImagePull")},
 		{v1.VirtualMachineStatusImagePullBackOff, s.synchronized("ImagePullBackOff")},
 		{v1.VirtualMachineStatusStarting, s.starting || s.present() && !s.vmi.IsUnknown()},

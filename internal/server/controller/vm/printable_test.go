@@ -47,6 +47,7 @@ func TestPrintable(t *testing.T) {
 		{"importing, not started", scene{data: filling, starting: true}, v1.VirtualMachineStatusProvisioning},
 		{"importing, halted", scene{data: filling}, v1.VirtualMachineStatusStopped},
 		{"waits for binding", scene{starting: true, unbound: true}, v1.VirtualMachineStatusWaitingForVolumeBinding},
+		{"waits for binding, VMI made", scene{vmi: inPhase(v1.Pending), unbound: true}, v1.VirtualMachineStatusWaitingForVolumeBinding},
 		{"image missing", scene{vmi: inPhase(v1.Scheduling, no(sync, "ErrImagePull"))}, v1.VirtualMachineStatusErrImagePull},
 		{"image back-off", scene{vmi: inPhase(v1.Scheduling, no(sync, "ImagePullBackOff"))}, v1.VirtualMachineStatusImagePullBackOff},
 		{"pending", scene{vmi: inPhase(v1.Pending)}, v1.VirtualMachineStatusStarting},

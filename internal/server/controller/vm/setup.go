@@ -23,9 +23,9 @@ const (
 	lastRetry  = 2 * time.Minute
 )
 
-// Setup adds the reconciler to the manager.
-func (r *Reconciler) Setup(mgr manager.Manager) error {
-	err := builder.ControllerManagedBy(mgr).
+// Setup adds the reconciler to the manager. data brings DataVolumes' events.
+func (r *Reconciler) Setup(mgr manager.Manager, data func(controller.Controller, handler.EventHandler)) error {
+	c, err := builder.ControllerManagedBy(mgr).
 		Named("virtualmachine").
 		For(&v1.VirtualMachine{}).
 		Watches(&v1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(ownerOf)).
@@ -33,10 +33,11 @@ func (r *Reconciler) Setup(mgr manager.Manager) error {
 			MaxConcurrentReconciles: workers,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
 		}).
-		Complete(r)
+		Build(r)
 	if err != nil {
 		return fmt.Errorf("set up the VM controller: %w", err)
 	}
+	data(c, handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &v1.VirtualMachine{}, handler.OnlyControllerOwner()))
 	return nil
 }
 

@@ -113,7 +113,7 @@ func chooseAbsent(s situation) action {
 // decide finds out what is to be done.
 func (r *Reconciler) decide(_ context.Context, p *pass) error {
 	if p.vmi == nil && p.failure != nil {
-		return nil // a foreign VMI has the name
+		return nil // a foreign VMI has the name, or a DataVolume is missing
 	}
 	p.do = choose(situation{
 		strategy: p.strategy, recorded: p.vm.Status.RunStrategy, vmi: stateOf(p.vmi, p.going),

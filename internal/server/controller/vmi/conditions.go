@@ -64,13 +64,27 @@ func (r *Reconciler) openGate(ctx context.Context, p *pass) error {
 	if p.gate == want {
 		return nil
 	}
+	if r.gateSet(p) {
+		p.gate = want // the cache does not show our patch yet
+		return nil
+	}
 	if err := r.patchGate(ctx, p.pod, corev1.PodCondition{
 		Type: v1.VirtualMachineUnpaused, Status: want, Reason: reason, LastTransitionTime: metav1.NewTime(r.Now()),
 	}); err != nil {
 		return err
 	}
 	p.gate = want
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gated[client.ObjectKeyFromObject(p.vmi)] = podVersion{p.pod.UID, p.pod.ResourceVersion}
 	return nil
+}
+
+// gateSet tells whether the gate was set already on this very version of the pod.
+func (r *Reconciler) gateSet(p *pass) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.gated[client.ObjectKeyFromObject(p.vmi)] == podVersion{p.pod.UID, p.pod.ResourceVersion}
 }
 
 func (r *Reconciler) patchGate(ctx context.Context, pod *corev1.Pod, c corev1.PodCondition) error {

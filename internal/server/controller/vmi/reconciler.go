@@ -58,6 +58,13 @@ type Reconciler struct {
 	mu sync.Mutex
 	// deleted remembers with which grace period we told a VMI's pods to go, so that an old cache does not make us repeat it.
 	deleted map[types.NamespacedName]map[types.UID]int64
+	// gated remembers on which version of a VMI's pod the readiness gate was set.
+	gated map[types.NamespacedName]podVersion
+}
+
+type podVersion struct {
+	uid             types.UID
+	resourceVersion string
 }
 
 // New gives a Reconciler.
@@ -65,7 +72,10 @@ func New(o Options) *Reconciler {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Reconciler{Options: o, writer: writer.New(o.Client), deleted: map[types.NamespacedName]map[types.UID]int64{}}
+	return &Reconciler{
+		Options: o, writer: writer.New(o.Client), deleted: map[types.NamespacedName]map[types.UID]int64{},
+		gated: map[types.NamespacedName]podVersion{},
+	}
 }
 
 // pass is one reconciliation. Steps change vmi; what differs from before is written once, at the end.
@@ -139,6 +149,7 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.deleted, key)
+	delete(r.gated, key)
 }
 
 func (r *Reconciler) event(vmi *v1.VirtualMachineInstance, kind, reason, action, note string) {

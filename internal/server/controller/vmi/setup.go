@@ -30,8 +30,8 @@ const (
 	lastRetry  = 2 * time.Minute
 )
 
-// Setup adds the reconciler to the manager. mountFailed brings pods whose volumes failed.
-func (r *Reconciler) Setup(mgr manager.Manager, mountFailed <-chan event.GenericEvent) error {
+// Setup adds the reconciler to the manager. mountFailed brings pods whose volumes failed; data brings DataVolumes' events.
+func (r *Reconciler) Setup(mgr manager.Manager, mountFailed <-chan event.GenericEvent, data func(controller.Controller, handler.EventHandler)) error {
 	config := make(chan event.GenericEvent, 1)
 	r.Config.OnChange(func(clusterconfig.Config) {
 		select {
@@ -53,9 +53,12 @@ func (r *Reconciler) Setup(mgr manager.Manager, mountFailed <-chan event.Generic
 	if mountFailed != nil {
 		b = b.WatchesRawSource(source.Channel(mountFailed, owner))
 	}
-	if err := b.Complete(r); err != nil {
+	c, err := b.Build(r)
+	if err != nil {
 		return fmt.Errorf("set up the VMI controller: %w", err)
 	}
+	// A DataVolume's claim has its name.
+	data(c, handler.EnqueueRequestsFromMapFunc(r.usersOfClaim))
 	return nil
 }
 
