@@ -64,7 +64,7 @@ func (r *Reconciler) openGate(ctx context.Context, p *pass) error {
 	if p.gate == want {
 		return nil
 	}
-	if r.gateSet(p) {
+	if r.gateSet(p, want) {
 		p.gate = want // the cache does not show our patch yet
 		return nil
 	}
@@ -76,15 +76,15 @@ func (r *Reconciler) openGate(ctx context.Context, p *pass) error {
 	p.gate = want
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.gated[client.ObjectKeyFromObject(p.vmi)] = podVersion{p.pod.UID, p.pod.ResourceVersion}
+	r.gated[client.ObjectKeyFromObject(p.vmi)] = gateVersion{p.pod.UID, p.pod.ResourceVersion, want}
 	return nil
 }
 
-// gateSet tells whether the gate was set already on this very version of the pod.
-func (r *Reconciler) gateSet(p *pass) bool {
+// gateSet tells whether the gate was set so already on this very version of the pod.
+func (r *Reconciler) gateSet(p *pass, want corev1.ConditionStatus) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.gated[client.ObjectKeyFromObject(p.vmi)] == podVersion{p.pod.UID, p.pod.ResourceVersion}
+	return r.gated[client.ObjectKeyFromObject(p.vmi)] == gateVersion{p.pod.UID, p.pod.ResourceVersion, want}
 }
 
 func (r *Reconciler) patchGate(ctx context.Context, pod *corev1.Pod, c corev1.PodCondition) error {

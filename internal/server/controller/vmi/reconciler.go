@@ -58,13 +58,14 @@ type Reconciler struct {
 	mu sync.Mutex
 	// deleted remembers with which grace period we told a VMI's pods to go, so that an old cache does not make us repeat it.
 	deleted map[types.NamespacedName]map[types.UID]int64
-	// gated remembers on which version of a VMI's pod the readiness gate was set.
-	gated map[types.NamespacedName]podVersion
+	// gated remembers how, and on which version of a VMI's pod, the readiness gate was set.
+	gated map[types.NamespacedName]gateVersion
 }
 
-type podVersion struct {
+type gateVersion struct {
 	uid             types.UID
 	resourceVersion string
+	gate            corev1.ConditionStatus
 }
 
 // New gives a Reconciler.
@@ -74,7 +75,7 @@ func New(o Options) *Reconciler {
 	}
 	return &Reconciler{
 		Options: o, writer: writer.New(o.Client), deleted: map[types.NamespacedName]map[types.UID]int64{},
-		gated: map[types.NamespacedName]podVersion{},
+		gated: map[types.NamespacedName]gateVersion{},
 	}
 }
 
