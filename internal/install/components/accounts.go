@@ -72,6 +72,9 @@ func controllerRules() []rbacv1.PolicyRule {
 		rule(list("storage.k8s.io"), list("storageclasses"), read),
 		rule(list("cdi.kubevirt.io"), list("*"), list("get", "list", "watch", "create", "update", "patch", "delete")),
 		rule(list("authorization.k8s.io"), list("subjectaccessreviews"), list("create")),
+		// Whether DataVolumes exist, and why kubelet cannot mount a VM's volume.
+		rule(list("apiextensions.k8s.io"), list("customresourcedefinitions"), read),
+		rule(list(""), list("events"), read),
 		events,
 	}
 }
