@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,12 +13,13 @@ import (
 	"slices"
 	"strings"
 
+	"virtctl/embedded/internal/options"
 	"virtctl/embedded/internal/supervise"
 )
 
 // Status is what a running server says of itself.
 type Status struct {
-	Instance   string             `json:"instance"`
+	Options    options.Options    `json:"options"`
 	Kubeconfig string             `json:"kubeconfig"`
 	Pid        int                `json:"pid"`
 	Ready      bool               `json:"ready"`
@@ -62,7 +64,7 @@ func (s *Server) routes() http.Handler {
 		respond(w, s.unitVerb(r.PathValue("name"), r.PathValue("verb")))
 	})
 	mux.HandleFunc("POST /nodes/{name}/{verb}", func(w http.ResponseWriter, r *http.Request) {
-		respond(w, s.nodeVerb(r.PathValue("name"), r.PathValue("verb")))
+		respond(w, s.nodeVerb(r.Context(), r.PathValue("name"), r.PathValue("verb")))
 	})
 	return mux
 }
@@ -74,7 +76,7 @@ func respond(w http.ResponseWriter, err error) {
 }
 
 func (s *Server) status() Status {
-	st := Status{Instance: s.options.Instance, Kubeconfig: s.options.Kubeconfig(), Pid: os.Getpid(), Ready: s.progress.isReady()}
+	st := Status{Options: s.options, Kubeconfig: s.options.Kubeconfig(), Pid: os.Getpid(), Ready: s.progress.isReady()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, u := range s.units {
@@ -99,7 +101,7 @@ func (s *Server) unitVerb(name, verb string) error {
 	return applyVerb(u, verb)
 }
 
-func (s *Server) nodeVerb(name, verb string) error {
+func (s *Server) nodeVerb(ctx context.Context, name, verb string) error {
 	s.mu.Lock()
 	n, ok := s.nodes[name]
 	s.mu.Unlock()
@@ -112,6 +114,11 @@ func (s *Server) nodeVerb(name, verb string) error {
 		return s.network.Cut(name)
 	case "heal":
 		return s.network.Heal(name)
+	case "start":
+		n.unit.Start()
+		ctx, cancel := context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+		return s.waitReady(ctx, []string{name})
 	}
 	return applyVerb(n.unit, verb)
 }

@@ -117,32 +117,31 @@ func (s *Server) clearNodeCgroup(node string) error {
 	return s.cgroups.Delegate(name)
 }
 
-// waitNodes watches until every node of the plan is ready, and gives each its pod ranges.
-func (s *Server) waitNodes(ctx context.Context) error {
+// waitNodes watches until every node is ready, and gives each its pod ranges.
+func (s *Server) waitNodes(ctx context.Context) error { return s.waitReady(ctx, s.options.NodeNames()) }
+
+// waitReady watches until the named nodes are ready.
+func (s *Server) waitReady(ctx context.Context, names []string) error {
 	client, err := kubernetes.NewForConfig(s.config)
 	if err != nil {
 		return fmt.Errorf("connect to the API server: %w", err)
 	}
 	missing := map[string]string{}
-	for _, n := range s.plan.Nodes {
-		missing[n.Name] = "has not registered"
+	for _, name := range names {
+		missing[name] = "has not registered"
 	}
 	source := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "nodes", metav1.NamespaceAll, fields.Everything())
 	_, err = watchtools.UntilWithSync(ctx, source, &corev1.Node{}, nil, func(e watch.Event) (bool, error) {
 		node, ok := e.Object.(*corev1.Node)
-		if !ok {
+		if !ok || missing[node.Name] == "" {
 			return false, nil
 		}
 		if err := nodeRanges(ctx, client, node, s.plan); err != nil {
 			return false, err
 		}
-		if reason := s.notReady(node); reason != "" {
-			if _, ours := missing[node.Name]; ours {
-				missing[node.Name] = reason
-			}
-			return false, nil
+		if missing[node.Name] = s.notReady(node); missing[node.Name] == "" {
+			delete(missing, node.Name)
 		}
-		delete(missing, node.Name)
 		return len(missing) == 0, nil
 	})
 	if err == nil {
@@ -150,8 +149,9 @@ func (s *Server) waitNodes(ctx context.Context) error {
 	}
 	var reasons []string
 	for name, reason := range missing {
-		reasons = append(reasons, fmt.Sprintf("%s %s; see %s", name, reason, strings.Join([]string{
-			s.options.LogFile(name, "node"), s.options.LogFile(name, "kubelet"), s.options.LogFile(name, "containerd")}, ", ")))
+		o := s.options
+		reasons = append(reasons, fmt.Sprintf("%s %s; see %s, %s and %s", name, reason,
+			o.LogFile(name, "node"), o.LogFile(name, "kubelet"), o.LogFile(name, "containerd")))
 	}
 	return errors.New(strings.Join(reasons, "\n"))
 }

@@ -61,7 +61,7 @@ func NewServer(o options.Options, progress *Progress) (*Server, error) {
 }
 
 // Run starts the cluster and keeps it running until ctx ends or somebody asks it to stop. Afterwards only its state is left.
-func (s *Server) Run(ctx context.Context) error {
+func (s *Server) Run(ctx context.Context) (err error) {
 	ctx, s.stop = context.WithCancel(ctx)
 	defer s.stop()
 	lock, err := lockInstance(s.options)
@@ -69,6 +69,10 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	defer lock.Close()
+	if err := network.Claim(s.options); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, network.Release(s.options)) }()
 	loadModules()
 	if err := Cleanup(s.options); err != nil { // what a killed server left
 		return err
@@ -81,6 +85,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	defer control.Close()
+	go s.trimLogs(ctx)
 	err = s.start(ctx)
 	if err == nil {
 		s.progress.Ready()

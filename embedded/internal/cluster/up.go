@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"virtctl/embedded/internal/network"
 	"virtctl/embedded/internal/options"
 )
 
@@ -33,8 +34,11 @@ func Up(ctx context.Context, o options.Options, out io.Writer) error {
 		}
 	}
 	if st, err := client.Status(ctx); err == nil {
-		if st.Instance != o.Instance {
-			return fmt.Errorf("another instance (%s) is running on %s: give this one its own --run-dir", st.Instance, o.RunDir)
+		if st.Options.Instance != o.Instance {
+			return fmt.Errorf("another instance (%s) is running on %s: give this one its own --run-dir", st.Options.Instance, o.RunDir)
+		}
+		if st.Options != o {
+			return fmt.Errorf("already running (pid %d) with other settings: stop it with 'virt-kube down' first; the state is kept", st.Pid)
 		}
 		if st.Ready {
 			fmt.Fprintf(out, "already running (pid %d), kubeconfig %s\n", st.Pid, st.Kubeconfig)
@@ -125,7 +129,10 @@ func Down(ctx context.Context, o options.Options, purge bool, out io.Writer) err
 		return err
 	}
 	defer lock.Close()
-	if err := Cleanup(o); err != nil {
+	if err := network.Claim(o); err != nil { // ours may be the name of another by now: then nothing of it is ours
+		return err
+	}
+	if err := errors.Join(Cleanup(o), network.Release(o)); err != nil {
 		return err
 	}
 	if purge {

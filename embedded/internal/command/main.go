@@ -73,7 +73,7 @@ The programs it is made of can be called as they are: virt-kube etcd, kube-apise
 kubelet, kube-proxy, coredns, containerd, ctr, kubectl.`,
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(newServer(), newUp(), newDown(), newStatus(), newImages(), newNode(), newNodeInit(), newDNS(), newKubeconfig())
+	root.AddCommand(newServer(), newUp(), newDown(), newStatus(), newImages(), newNode(), newNodeInit(), newDNS(), newKubeconfig(), newVersion())
 	return root
 }
 

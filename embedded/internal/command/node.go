@@ -19,7 +19,7 @@ import (
 func newNode() *cobra.Command {
 	cmd := &cobra.Command{Use: "node", Short: "Enter a node, stop and start it, cut its network"}
 	for _, v := range []struct{ verb, short string }{
-		{"start", "Start a stopped node"},
+		{"start", "Start a stopped node and wait until it is ready"},
 		{"stop", "Shut a node down: its pods get SIGTERM first"},
 		{"kill", "Switch a node off: every process ends at once"},
 		{"cut", "Take a node off the network"},

@@ -29,7 +29,7 @@ func (h Host) Setup() error {
 	if err != nil {
 		return err
 	}
-	if err := acquireSysctls(SharedFile, h.Options, want); err != nil {
+	if err := setSysctls(SharedFile, want); err != nil {
 		return err
 	}
 	bridge, err := h.ensureBridge()
@@ -124,7 +124,7 @@ func (h Host) setLink(node string, set func(netlink.Link) error) error {
 	return set(link)
 }
 
-// Teardown removes everything that Setup and AttachNode made and restores the settings.
+// Teardown removes everything that Setup and AttachNode made, but for the settings, which Release restores.
 func (h Host) Teardown() error {
 	var errs []error
 	links, err := netlink.LinkList()
@@ -137,7 +137,6 @@ func (h Host) Teardown() error {
 	errs = append(errs, removeLink(h.Options.Bridge))
 	// Declaring the table first makes deleting it valid when it is not there.
 	errs = append(errs, nft(fmt.Sprintf("table inet %[1]s\ndelete table inet %[1]s\n", h.Options.NftTable())))
-	errs = append(errs, releaseSysctls(SharedFile, h.Options))
 	return errors.Join(errs...)
 }
 

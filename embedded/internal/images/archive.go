@@ -17,21 +17,29 @@ import (
 // PauseImage is the name of the sandbox image.
 const PauseImage = "localhost/virt-kube/pause:1"
 
-// pauseArchive makes an OCI layout (as a tar stream) of one layer with one file.
-func pauseArchive(program []byte) (io.Reader, error) {
+// Image describes an image of one layer.
+type Image struct {
+	Name       string
+	Entrypoint []string
+	// Files are by path, without a leading slash; all are executable.
+	Files map[string][]byte
+}
+
+// Archive makes an OCI layout of an image, as a tar stream.
+func Archive(i Image) (io.Reader, error) {
 	var layer bytes.Buffer
-	if err := writeTar(&layer, map[string][]byte{"pause": program}, 0o755); err != nil {
+	if err := writeTar(&layer, i.Files, 0o755); err != nil {
 		return nil, err
 	}
 	blobs := map[string][]byte{}
 	layerDesc := addBlob(blobs, imagespec.MediaTypeImageLayer, layer.Bytes())
 	config, err := json.Marshal(imagespec.Image{
 		Platform: imagespec.Platform{OS: "linux", Architecture: runtime.GOARCH},
-		Config:   imagespec.ImageConfig{Entrypoint: []string{"/pause"}},
+		Config:   imagespec.ImageConfig{Entrypoint: i.Entrypoint},
 		RootFS:   imagespec.RootFS{Type: "layers", DiffIDs: []digest.Digest{layerDesc.Digest}},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make sandbox image: %w", err)
+		return nil, fmt.Errorf("make image %s: %w", i.Name, err)
 	}
 	manifest, err := json.Marshal(imagespec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: imagespec.MediaTypeImageManifest,
@@ -39,18 +47,23 @@ func pauseArchive(program []byte) (io.Reader, error) {
 		Layers: []imagespec.Descriptor{layerDesc},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make sandbox image: %w", err)
+		return nil, fmt.Errorf("make image %s: %w", i.Name, err)
 	}
 	desc := addBlob(blobs, imagespec.MediaTypeImageManifest, manifest)
-	desc.Annotations = map[string]string{annotationImageName: PauseImage}
+	desc.Annotations = map[string]string{annotationImageName: i.Name}
 	index, err := json.Marshal(imagespec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, Manifests: []imagespec.Descriptor{desc}})
 	if err != nil {
-		return nil, fmt.Errorf("make sandbox image: %w", err)
+		return nil, fmt.Errorf("make image %s: %w", i.Name, err)
 	}
 	blobs[imagespec.ImageIndexFile] = index
 	blobs[imagespec.ImageLayoutFile] = []byte(`{"imageLayoutVersion":"1.0.0"}`)
 	var out bytes.Buffer
 	return &out, writeTar(&out, blobs, 0o644)
+}
+
+// pauseArchive is the sandbox image around its program.
+func pauseArchive(program []byte) (io.Reader, error) {
+	return Archive(Image{Name: PauseImage, Entrypoint: []string{"/pause"}, Files: map[string][]byte{"pause": program}})
 }
 
 func addBlob(blobs map[string][]byte, mediaType string, data []byte) imagespec.Descriptor {
