@@ -9,13 +9,20 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// maxCauses bounds what one object can make us answer.
-const maxCauses = 50
+const (
+	// maxCauses bounds what one object can make us answer.
+	maxCauses = 50
+	// maxQuantity and maxExponent bound quantities.
+	maxQuantity = 64
+	maxExponent = 24
+)
 
 // Check compares an object with the type of into. Every cause names a field.
 func Check(raw []byte, into any) []metav1.StatusCause {
@@ -42,7 +49,14 @@ func (w *walker) value(t reflect.Type, value any, at string) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if value == nil || opaque(t) {
+	if value == nil {
+		return
+	}
+	if t == reflect.TypeFor[resource.Quantity]() {
+		w.quantity(value, at)
+		return
+	}
+	if opaque(t) {
 		return
 	}
 	switch t.Kind() {
@@ -67,6 +81,41 @@ func (w *walker) value(t reflect.Type, value any, at string) {
 			w.wrong(at, "a number", value)
 		}
 	}
+}
+
+// quantity keeps exponents from us: working with 1e999999999 takes Kubernetes' own arithmetic hours. Nothing between the
+// smallest and the largest unit needs such a one.
+func (w *walker) quantity(value any, at string) {
+	text := ""
+	switch v := value.(type) {
+	case string:
+		text = v
+	case json.Number:
+		text = v.String()
+	default:
+		w.wrong(at, "a quantity such as 1Gi", value)
+		return
+	}
+	if !reasonable(text) {
+		w.report(metav1.CauseTypeFieldValueInvalid, at, "%s is not a quantity such as 1Gi within reason: %.40s", at, text)
+		return
+	}
+	if _, err := resource.ParseQuantity(text); err != nil {
+		w.report(metav1.CauseTypeFieldValueInvalid, at, "%s %q is not a quantity such as 1Gi or 500m", at, text)
+	}
+}
+
+func reasonable(quantity string) bool {
+	if len(quantity) > maxQuantity {
+		return false
+	}
+	_, exponent, found := strings.Cut(strings.ToLower(quantity), "e")
+	// "E" and "Ei" are units as well.
+	if !found || exponent == "" || exponent == "i" {
+		return true
+	}
+	n, err := strconv.Atoi(exponent)
+	return err == nil && n >= -maxExponent && n <= maxExponent
 }
 
 func (w *walker) wrong(at, want string, value any) {
