@@ -114,7 +114,7 @@ func (s *Server) serveInterface(i wire.DHCPInterface, sockets map[wire.SocketRol
 	return nil
 }
 
-// advertise answers router solicitations and speaks unasked from time to time.
+// advertise answers router solicitations, which every guest sends when its link comes up, and speaks unasked from time to time.
 func (s *Server) advertise(file *os.File, link *net.Interface, packet []byte) error {
 	conn, err := socketRA(file, link)
 	if err != nil {
@@ -132,9 +132,9 @@ func (s *Server) advertise(file *os.File, link *net.Interface, packet []byte) er
 		ticker := time.NewTicker(advertiseEvery)
 		defer ticker.Stop()
 		for {
-			s.send(conn, packet, everyone)
 			select {
 			case <-ticker.C:
+				s.send(conn, packet, everyone)
 			case <-stop:
 				return
 			}

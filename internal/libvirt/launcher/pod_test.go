@@ -61,8 +61,11 @@ func becomePod(dir string, args []string) error {
 		{filepath.Join(dir, "run"), root + "/run", "", syscall.MS_BIND, ""},
 	}
 	devices := filepath.Join(dir, "dev")
-	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty", "net/tun"} {
 		target := filepath.Join(devices, name)
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return err
+		}
 		if err := os.WriteFile(target, nil, 0o666); err != nil {
 			return err
 		}
