@@ -39,6 +39,9 @@ func (b *builder) clock() error {
 // timers lists exactly the timers of the spec, in a fixed order.
 func (b *builder) timers(spec *v1.Timer) ([]libvirtxml.DomainTimer, error) {
 	at := domainPath().Child("clock", "timer")
+	if !b.arch.x86 && (spec.RTC != nil || spec.PIT != nil || spec.KVM != nil || spec.HPET != nil || spec.Hyperv != nil) {
+		return nil, invalid(at, "%s guests have none of these timers; remove the field", b.arch.name)
+	}
 	var timers []libvirtxml.DomainTimer
 	add := func(name string, present *bool) *libvirtxml.DomainTimer {
 		timers = append(timers, libvirtxml.DomainTimer{Name: name, Present: yesNo(!isFalse(present))})

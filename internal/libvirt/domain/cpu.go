@@ -46,9 +46,6 @@ const eimVCPUs = 255
 func (b *builder) cpu() error {
 	b.topo = cpuTopology(b.spec)
 	limit := b.arch.maxVCPUs
-	if !b.in.Host.KVM && b.arch.x86 {
-		limit = eimVCPUs
-	}
 	for _, factor := range []uint64{b.topo.cores, b.topo.threads, b.topo.max} {
 		if factor > limit {
 			return b.tooManyVCPUs(limit)
@@ -106,23 +103,23 @@ func hotplugVCPUs(t topology) *libvirtxml.DomainVCPUs {
 
 func (b *builder) cpuModel() error {
 	model := b.in.Cluster.CPUModel
+	if model == "" {
+		model = v1.CPUModeHostModel
+	}
+	if model == v1.CPUModeHostModel && !b.arch.cpuModels {
+		model = v1.CPUModeHostPassthrough
+	}
 	if b.spec.CPU != nil && b.spec.CPU.Model != "" {
 		model = b.spec.CPU.Model
 	}
-	if model == "" {
-		model = v1.CPUModeHostModel
-		if !b.arch.cpuModels {
-			model = v1.CPUModeHostPassthrough
-		}
-	}
 	switch {
+	case !b.arch.cpuModels && b.in.Host.KVM && model != v1.CPUModeHostPassthrough:
+		return invalid(domainPath().Child("cpu", "model"), "%s has no models under KVM; use %s", b.arch.name, v1.CPUModeHostPassthrough)
 	case model == v1.CPUModeHostModel || model == v1.CPUModeHostPassthrough:
 		b.dom.CPU.Mode = model
 		if !b.in.Host.KVM {
 			b.emulatedCPU()
 		}
-	case !b.arch.cpuModels && b.in.Host.KVM:
-		return invalid(domainPath().Child("cpu", "model"), "%s has no named models under KVM; use %s", b.arch.name, v1.CPUModeHostPassthrough)
 	default:
 		b.dom.CPU.Mode = "custom"
 		b.dom.CPU.Match = "exact"
@@ -139,9 +136,18 @@ func (b *builder) cpuModel() error {
 	return nil
 }
 
-// emulatedCPU is what host-model and host-passthrough mean when QEMU translates: everything its translator can do.
+// emulatedCPU is what host-model and host-passthrough mean when QEMU translates: everything its translator can do. That
+// depends on QEMU alone and not on the node's processor, so a guest can migrate between any two nodes whose launchers have the
+// same QEMU, and to a newer one. The named baseline qemu64 would migrate as well, but distributions built for x86-64-v2 and
+// later do not start on it; libvirt's own host-model names a real processor plus forty exceptions and says the same less
+// directly.
 func (b *builder) emulatedCPU() {
 	b.dom.CPU.Mode = "maximum"
+	if b.arch.x86 {
+		// Five-level page tables make every address translation dearer, a tenth of a small guest's boot, and serve guests of
+		// more than 64 TiB.
+		b.setFeature("la57", "disable")
+	}
 }
 
 func (b *builder) cpuFeatures() error {

@@ -44,14 +44,24 @@ func (b *builder) diskDriver(disk *libvirtxml.DomainDisk, spec *v1.Disk, at *fie
 		}
 		disk.Shareable = &libvirtxml.DomainDiskShareable{}
 	}
-	if disk.Device == "disk" && disk.ReadOnly == nil && !facts.Preallocated {
-		// Preallocated images keep their blocks.
+	if disk.Device == "disk" && disk.ReadOnly == nil && !preallocated(b.vmi, spec.Name) {
+		// Who asked for preallocated storage wants to keep its blocks.
 		driver.Discard = "unmap"
 	}
 	if disk.Device == "disk" && disk.Target.Bus == string(v1.DiskBusVirtio) && isTrue(b.spec.Devices.BlockMultiQueue) {
 		driver.Queues = uintPtr(b.vcpus)
 	}
 	return nil
+}
+
+func preallocated(vmi *v1.VirtualMachineInstance, volume string) bool {
+	for i := range vmi.Status.VolumeStatus {
+		status := &vmi.Status.VolumeStatus[i]
+		if status.Name == volume {
+			return status.PersistentVolumeClaimInfo != nil && status.PersistentVolumeClaimInfo.Preallocated
+		}
+	}
+	return false
 }
 
 // diskCache picks the mode: what the object says, else none where the storage can do it (contract).

@@ -57,13 +57,17 @@ func (b *builder) features() error {
 
 func (b *builder) refuseX86Features(spec *v1.Features) error {
 	at := domainPath().Child("features")
-	present := map[string]bool{
-		"apic": spec.APIC != nil && b.arch.name == "s390x", "hyperv": spec.Hyperv != nil, "smm": enabled(spec.SMM),
-		"hypervPassthrough": spec.HypervPassthrough != nil, "pvspinlock": spec.Pvspinlock != nil,
+	present := []struct {
+		name string
+		on   bool
+	}{
+		{"apic", spec.APIC != nil && enabled(&spec.APIC.FeatureState)}, {"hyperv", spec.Hyperv != nil}, {"smm", enabled(spec.SMM)},
+		{"hypervPassthrough", spec.HypervPassthrough != nil && !isFalse(spec.HypervPassthrough.Enabled)},
+		{"pvspinlock", enabled(spec.Pvspinlock)}, {"kvm", spec.KVM != nil && spec.KVM.Hidden},
 	}
-	for _, name := range []string{"apic", "hyperv", "hypervPassthrough", "pvspinlock", "smm"} {
-		if present[name] {
-			return invalid(at.Child(name), "%s guests have no such feature", b.arch.name)
+	for _, feature := range present {
+		if feature.on {
+			return invalid(at.Child(feature.name), "%s guests have no such feature", b.arch.name)
 		}
 	}
 	return nil

@@ -40,19 +40,24 @@ func (b *builder) identity() error {
 	b.dom.Metadata = &libvirtxml.DomainMetadata{
 		XML: `<kubevirt:kubevirt xmlns:kubevirt="http://kubevirt.io"><kubevirt:uid>` + uid.String() + `</kubevirt:uid></kubevirt:kubevirt>`,
 	}
-	b.sysinfo()
-	return nil
+	return b.sysinfo()
 }
 
 // sysinfo fills SMBIOS tables and fw_cfg.
-func (b *builder) sysinfo() {
+func (b *builder) sysinfo() error {
 	if ignition := b.vmi.Annotations[v1.IgnitionAnnotation]; ignition != "" {
+		if !b.arch.smbios {
+			return invalid(annotationPath(v1.IgnitionAnnotation), "%s guests cannot read it; use cloudInitConfigDrive", b.arch.name)
+		}
 		b.dom.SysInfo = append(b.dom.SysInfo, libvirtxml.DomainSysInfo{FWCfg: &libvirtxml.DomainSysInfoFWCfg{
 			Entry: []libvirtxml.DomainSysInfoEntry{{Name: "opt/com.coreos/config", Value: ignition}},
 		}})
 	}
 	if !b.arch.smbios {
-		return
+		if b.spec.Chassis != nil {
+			return invalid(domainPath().Child("chassis"), "%s guests have no SMBIOS; remove the field", b.arch.name)
+		}
+		return nil
 	}
 	smbios := b.in.Cluster.SMBIOS.withDefaults()
 	system := []libvirtxml.DomainSysInfoEntry{}
@@ -83,4 +88,5 @@ func (b *builder) sysinfo() {
 		}
 	}
 	b.dom.SysInfo = append(b.dom.SysInfo, libvirtxml.DomainSysInfo{SMBIOS: info})
+	return nil
 }

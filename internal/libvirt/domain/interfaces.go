@@ -193,7 +193,7 @@ func (b *builder) interfaceModel(iface *libvirtxml.DomainInterface, spec *v1.Int
 	if facts.Queues > 1 {
 		iface.Driver = &libvirtxml.DomainInterfaceDriver{Queues: facts.Queues}
 	}
-	if spec.PasstBinding == nil && b.in.Host.VhostNet {
+	if spec.PasstBinding == nil && b.in.Host.VhostNet && b.in.Host.KVM {
 		if iface.Driver == nil {
 			iface.Driver = &libvirtxml.DomainInterfaceDriver{}
 		}

@@ -35,10 +35,7 @@ func (b *builder) memory() error {
 	if guest <= 0 {
 		return invalid(domainPath().Child("memory", "guest"), "must be greater than zero; say how much memory the guest has")
 	}
-	boot := guest
-	if status := b.vmi.Status.Memory; status != nil && status.GuestAtBoot != nil && status.GuestAtBoot.Value() > 0 {
-		boot = min(status.GuestAtBoot.Value(), guest)
-	}
+	boot := b.bootMemory(guest)
 	b.dom.Memory = &libvirtxml.DomainMemory{Value: uint(boot), Unit: "b"}
 	block := int64(hotplugBlock)
 	if b.spec.Memory != nil && b.spec.Memory.Hugepages != nil {
@@ -62,9 +59,23 @@ func (b *builder) memory() error {
 	return b.memoryHotplug(boot, guest, block)
 }
 
+// pluggableMemory tells whether the object wants memory to grow while the guest runs.
+func (b *builder) pluggableMemory() bool {
+	return b.spec.Memory != nil && b.spec.Memory.MaxGuest != nil && b.arch.x86
+}
+
+// bootMemory is what the guest started with; what was plugged since is in a device.
+func (b *builder) bootMemory(guest int64) int64 {
+	status := b.vmi.Status.Memory
+	if !b.pluggableMemory() || status == nil || status.GuestAtBoot == nil || status.GuestAtBoot.Value() <= 0 {
+		return guest
+	}
+	return min(status.GuestAtBoot.Value(), guest)
+}
+
 // memoryHotplug adds the virtio-mem device through which memory grows up to maxGuest.
 func (b *builder) memoryHotplug(boot, guest, block int64) error {
-	if b.spec.Memory == nil || b.spec.Memory.MaxGuest == nil {
+	if !b.pluggableMemory() {
 		return nil
 	}
 	most := b.spec.Memory.MaxGuest.Value()
@@ -72,7 +83,7 @@ func (b *builder) memoryHotplug(boot, guest, block int64) error {
 		return invalid(domainPath().Child("memory", "maxGuest"), "is less than the guest's memory")
 	}
 	size := (most - boot) / block * block
-	if size == 0 || !b.arch.x86 {
+	if size == 0 {
 		return nil
 	}
 	b.dom.MaximumMemory = &libvirtxml.DomainMaxMemory{Value: uint(boot + size), Unit: "b", Slots: 1}

@@ -80,10 +80,13 @@ func (b *builder) rootPorts(used, free uint) {
 func (b *builder) rootComplex() {
 	interfaces, others := b.pciDevices()
 	// Slots 0 and 1 are the host bridge and the display, 0x1b and above the chipset's own.
-	slot := uint(2)
+	slot, taken := uint(2), b.takenSlots()
 	for _, address := range append(interfaces, others...) {
+		for taken[slot] {
+			slot++
+		}
 		if slot >= 0x1b {
-			return
+			return // libvirt places the rest
 		}
 		*address = pciAt(0, 0, slot, 0)
 		slot++
@@ -93,9 +96,25 @@ func (b *builder) rootComplex() {
 // takenBuses are those that the object's own pciAddress fields name.
 func (b *builder) takenBuses() map[uint]bool {
 	taken := map[uint]bool{}
+	b.eachFixed(func(address *libvirtxml.DomainAddressPCI) { taken[*address.Bus] = true })
+	return taken
+}
+
+// takenSlots are those beside the chipset that the object's own pciAddress fields name.
+func (b *builder) takenSlots() map[uint]bool {
+	taken := map[uint]bool{}
+	b.eachFixed(func(address *libvirtxml.DomainAddressPCI) {
+		if *address.Bus == 0 {
+			taken[*address.Slot] = true
+		}
+	})
+	return taken
+}
+
+func (b *builder) eachFixed(visit func(*libvirtxml.DomainAddressPCI)) {
 	note := func(address *libvirtxml.DomainAddress) {
 		if address != nil && address.PCI != nil && *address.PCI.Domain == 0 {
-			taken[*address.PCI.Bus] = true
+			visit(address.PCI)
 		}
 	}
 	devices := b.dom.Devices
@@ -108,7 +127,6 @@ func (b *builder) takenBuses() map[uint]bool {
 	for i := range devices.Hostdevs {
 		note(devices.Hostdevs[i].Address)
 	}
-	return taken
 }
 
 // express tells whether a virtio device of this model is a PCI Express endpoint. Transitional ones are conventional PCI
