@@ -59,9 +59,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if b.created, err = buildTime(os.Getenv("SOURCE_DATE_EPOCH")); err != nil {
 		return err
 	}
+	lock, err := lockCache(b.cache)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	if *refresh {
-		if err := os.RemoveAll(b.cache); err != nil {
-			return fmt.Errorf("clear %s: %w", b.cache, err)
+		if err := forgetTrees(b.cache); err != nil {
+			return err
 		}
 	}
 	return b.buildAll(ctx, wanted, stdout)

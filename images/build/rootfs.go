@@ -122,6 +122,20 @@ func (b *builder) tree(ctx context.Context, r rootfs) (string, error) {
 	return dir, nil
 }
 
+// forgetTrees removes what was made from Debian packages, so that it is fetched again.
+func forgetTrees(cache string) error {
+	bases, err := filepath.Glob(filepath.Join(cache, "*-base"))
+	if err != nil {
+		return fmt.Errorf("look into the cache %s: %w", cache, err)
+	}
+	for _, dir := range bases {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("clear the cache: %w", err)
+		}
+	}
+	return nil
+}
+
 // one returns the only file that matches pattern below dir.
 func one(dir, pattern string) (string, error) {
 	found, err := filepath.Glob(filepath.Join(dir, pattern))

@@ -43,6 +43,9 @@ func TestBootsAndServes(t *testing.T) {
 	if free < 24<<10 {
 		t.Errorf("only %d KiB left of 128 MiB", free)
 	}
+	if got := m.run("pidof udhcpc udhcpc6 | wc -w"); got != "2" {
+		t.Errorf("%s DHCP clients look after the addresses, want one for IPv4 and one for IPv6", got)
+	}
 	response, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", m.http))
 	must(t, err)
 	defer response.Body.Close()
