@@ -14,7 +14,7 @@ import (
 // TestMainJourney is what a new user does in the first ten minutes. If it fails, nothing else matters.
 func TestMainJourney(t *testing.T) {
 	j := start(t)
-	if out := j.virtctl("status"); !strings.Contains(out, "healthy") {
+	if out := j.platform("status"); !strings.Contains(out, "healthy") {
 		t.Fatalf("status says\n%s", out)
 	}
 	j.kubectlIn(j.demo("web", "--run-strategy", "Halted"), "apply", "-f", "-")
@@ -65,7 +65,7 @@ func (j *journey) screenshot(name string) {
 func TestInstallAgainChangesNothing(t *testing.T) {
 	j := start(t)
 	before := j.kubectl("get", "pods", "-n", "kubevirt", "-o", "jsonpath={.items[*].metadata.uid}")
-	if out := j.virtctl("install", "--namespace", "kubevirt"); !strings.Contains(out, "unchanged") {
+	if out := j.platform("install"); !strings.Contains(out, "unchanged") {
 		t.Errorf("the second installation says %q", out)
 	}
 	j.want("the platform's pods", j.kubectl("get", "pods", "-n", "kubevirt", "-o", "jsonpath={.items[*].metadata.uid}"), before)

@@ -52,7 +52,7 @@ func run(m *testing.M) (int, error) {
 	if cluster.keep {
 		return code, nil
 	}
-	return code, kube("down", "--instance", instance, "--state-dir", cluster.state, "--run-dir", runDir, "--purge")
+	return code, kube("down", "--state-dir", cluster.state, "--purge")
 }
 
 const (

@@ -79,6 +79,18 @@ func (j *journey) try(stdin string, args ...string) result {
 	return command(ctx, stdin, "virtctl", append([]string{"-n", j.namespace}, args...)...)
 }
 
+// platform runs a command about the platform itself, which lives in a namespace of its own.
+func (j *journey) platform(args ...string) string {
+	j.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), stepTime)
+	defer cancel()
+	r := command(ctx, "", "virtctl", args...)
+	if r.code != 0 {
+		j.Fatalf("virtctl %s: exit code %d after %s\n%s%s", strings.Join(args, " "), r.code, r.took, r.stdout, r.stderr)
+	}
+	return r.stdout
+}
+
 // kubectl runs a command that must succeed in the test's namespace and returns its data.
 func (j *journey) kubectl(args ...string) string {
 	j.Helper()
