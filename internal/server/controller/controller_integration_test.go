@@ -55,7 +55,7 @@ func TestLifeOnAPIServer(t *testing.T) {
 	if len(pods.Items)+len(vmis.Items) > 0 {
 		t.Errorf("left over: %d pods, %d VMIs", len(pods.Items), len(vmis.Items))
 	}
-	ours := cl.writes(component)
+	ours := cl.writes()
 	t.Logf("writes of virt-controller, events included:\n%s", summary(ours))
 	if len(ours) > 14 {
 		t.Errorf("%d writes, want at most 14", len(ours))
@@ -63,6 +63,13 @@ func TestLifeOnAPIServer(t *testing.T) {
 	for _, w := range ours {
 		if w.Code != "200" && w.Code != "201" {
 			t.Errorf("a write came to nothing: %+v", w)
+		}
+	}
+	forbidden := map[request]bool{}
+	for _, r := range cl.requests() {
+		if r.Code == "403" && !forbidden[r] {
+			forbidden[r] = true
+			t.Errorf("its ServiceAccount must be allowed to: %+v", r)
 		}
 	}
 }
@@ -104,14 +111,14 @@ func TestManyVMs(t *testing.T) {
 		cl.awaitVM(fmt.Sprintf("vm-%d", i), v1.VirtualMachineStatusRunning)
 	}
 	t.Logf("%d VMs run after %s", count, time.Since(begin).Round(time.Millisecond))
-	running := len(cl.writes(component))
+	running := len(cl.writes())
 	begin = time.Now()
 	if err := cl.c.DeleteAllOf(ctx, &v1.VirtualMachine{}, client.InNamespace("lab")); err != nil {
 		t.Fatal(err)
 	}
 	cl.awaitGone()
 	t.Logf("gone after %s", time.Since(begin).Round(time.Millisecond))
-	all := cl.writes(component)
+	all := cl.writes()
 	t.Logf("writes of virt-controller, %d until they ran:\n%s", running, summary(all))
 	if perVM := float64(len(all)) / count; perVM > 15 {
 		t.Errorf("%.1f writes per VM", perVM)
