@@ -18,8 +18,11 @@ func buildLauncher(ctx context.Context, b *builder) (images.Built, error) {
 	if err != nil {
 		return images.Built{}, err
 	}
-	base, err := launcherBase(ctx, b)
+	base, dir, err := launcherBase(ctx, b)
 	if err != nil {
+		return images.Built{}, err
+	}
+	if err := checkProgram(dir, program.Source); err != nil {
 		return images.Built{}, err
 	}
 	return b.image("virt-launcher", []*images.Layer{base}, []images.File{program}, images.Config{
@@ -30,37 +33,38 @@ func buildLauncher(ctx context.Context, b *builder) (images.Built, error) {
 	})
 }
 
-// launcherBase is the distribution part. It is kept packed: a changed program costs only the small layer above it.
-func launcherBase(ctx context.Context, b *builder) (*images.Layer, error) {
+// launcherBase is the distribution part, packed, and the folder it was packed from. It is kept: a changed program costs only the small layer above it.
+func launcherBase(ctx context.Context, b *builder) (layer *images.Layer, dir string, err error) {
 	packages, err := packageList(filepath.Join(b.source, "launcher", "packages.txt"))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	script, err := filepath.Abs(filepath.Join(b.source, "launcher", "customize.sh"))
 	if err != nil {
-		return nil, fmt.Errorf("find the launcher's script: %w", err)
+		return nil, "", fmt.Errorf("find the launcher's script: %w", err)
 	}
-	dir, err := b.tree(ctx, rootfs{
+	dir, err = b.tree(ctx, rootfs{
 		name: "launcher-base", variant: "minbase",
 		packages: packages, customize: script,
 	})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	blob := dir + ".layer"
-	layer, err := images.LoadLayer(blob)
+	layer, err = images.LoadLayer(blob)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return layer, err
+		return layer, dir, err
 	}
 	if err := checkLibraries(dir); err != nil {
-		return nil, fmt.Errorf("the virt-launcher image would not run: %w", err)
+		return nil, "", fmt.Errorf("the virt-launcher image would not run: %w", err)
 	}
 	b.logf("launcher-base: packing")
 	files, err := images.Tree(dir, nil)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return images.PackLayer(blob, rootOwned(files), images.Zstd, b.created)
+	layer, err = images.PackLayer(blob, rootOwned(files), images.Zstd, b.created)
+	return layer, dir, err
 }
 
 // rootOwned gives every file to root (the accounts that packages made do not exist in the image) but the folders in which the launcher's user

@@ -54,3 +54,22 @@ func checkLibraries(root string) error {
 	slices.Sort(missing)
 	return fmt.Errorf("libraries taken away that are still needed: %s", strings.Join(missing, "; "))
 }
+
+// checkProgram refuses a program whose libraries the image below root does not have.
+func checkProgram(root, file string) error {
+	f, err := elf.Open(file)
+	if err != nil {
+		return fmt.Errorf("%s is not a Linux program: build it with `make %s`: %w", file, file, err)
+	}
+	defer f.Close()
+	libraries, err := f.ImportedLibraries()
+	if err != nil {
+		return fmt.Errorf("read %s: %w", file, err)
+	}
+	for _, l := range libraries {
+		if _, err := os.Stat(filepath.Join(root, "usr/lib/x86_64-linux-gnu", l)); err != nil {
+			return fmt.Errorf("%s needs %s, which the image lacks: name its package in images/launcher/packages.txt", file, l)
+		}
+	}
+	return nil
+}

@@ -151,6 +151,23 @@ func TestHotplugDisk(t *testing.T) {
 	m.run("mkfs.ext4 -q /dev/sda && mkdir -p /data && mount /dev/sda /data && echo kept > /data/file && umount /data && mount /dev/sda /data && grep kept /data/file")
 }
 
+// A network card that the cluster plugs in gets an address; disks on other buses are there.
+func TestOtherDevices(t *testing.T) {
+	disk := filepath.Join(t.TempDir(), "data.raw")
+	must(t, os.WriteFile(disk, nil, 0o644))
+	must(t, os.Truncate(disk, 8<<20))
+	m := start(t, options{more: []string{
+		"-device", "qemu-xhci", "-drive", "if=none,id=u,format=raw,snapshot=on,file=" + disk, "-device", "usb-storage,drive=u",
+		"-drive", "if=none,id=n1,format=raw,snapshot=on,file=" + disk, "-device", "nvme,drive=n1,serial=1",
+		"-device", "pcie-root-port,id=rp0,chassis=1,slot=1", "-device", "pvpanic-pci",
+	}})
+	m.login()
+	m.run("until [ -b /dev/sda ] && [ -b /dev/nvme0n1 ]; do :; done")
+	m.qmp.do("netdev_add", map[string]any{"type": "user", "id": "late", "net": "10.9.9.0/24"})
+	m.qmp.do("device_add", map[string]any{"driver": "virtio-net-pci", "netdev": "late", "bus": "rp0", "id": "card"})
+	m.run("until ip -4 addr show dev eth1 2>/dev/null | grep -q 10.9.9.; do :; done")
+}
+
 // The cluster asks QEMU's guest agent for addresses, and to shut down.
 func TestGuestAgent(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "agent")
