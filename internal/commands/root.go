@@ -2,6 +2,7 @@
 package commands
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -11,6 +12,7 @@ import (
 	"virtctl/internal/commands/check"
 	"virtctl/internal/commands/console"
 	"virtctl/internal/commands/create"
+	"virtctl/internal/commands/defaults"
 	"virtctl/internal/commands/delete"
 	"virtctl/internal/commands/describe"
 	"virtctl/internal/commands/evacuatecancel"
@@ -28,6 +30,7 @@ import (
 	"virtctl/internal/commands/pause"
 	"virtctl/internal/commands/permitteddevices"
 	"virtctl/internal/commands/portforward"
+	"virtctl/internal/commands/problem"
 	"virtctl/internal/commands/removevolume"
 	"virtctl/internal/commands/reset"
 	"virtctl/internal/commands/restart"
@@ -37,6 +40,7 @@ import (
 	"virtctl/internal/commands/start"
 	"virtctl/internal/commands/status"
 	"virtctl/internal/commands/stop"
+	"virtctl/internal/commands/target"
 	"virtctl/internal/commands/uninstall"
 	"virtctl/internal/commands/unpause"
 	"virtctl/internal/commands/userlist"
@@ -89,9 +93,12 @@ stops, migrates and inspects machines, and opens their consoles, screens and por
 		SilenceErrors: true,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: f.Program},
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return fillDefaults(f, cmd)
+		},
 	}
+	// The output is not set: cobra would print its notes about deprecated flags there, into the data.
 	root.SetIn(f.Streams.In)
-	root.SetOut(f.Streams.Out)
 	root.SetErr(f.Streams.Err)
 	f.Connection.Bind(root.PersistentFlags())
 	for _, g := range groups() {
@@ -102,8 +109,65 @@ stops, migrates and inspects machines, and opens their consoles, screens and por
 			root.AddCommand(cmd)
 		}
 	}
+	root.SetHelpCommandGroupID("self")
+	root.SetCompletionCommandGroupID("self")
+	complete(root, f)
 	help(root, f.Program)
 	return root
+}
+
+// complete offers values for the global flags.
+func complete(root *cobra.Command, f *factory.Factory) {
+	_ = root.RegisterFlagCompletionFunc("namespace", target.CompleteNamespaces(f))
+	_ = root.RegisterFlagCompletionFunc("context", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return f.Connection.Contexts(), cobra.ShellCompDirectiveNoFileComp
+	})
+}
+
+// fillDefaults gives flags the user's own defaults. What asks no cluster and prints the same for everybody does without.
+func fillDefaults(f *factory.Factory, cmd *cobra.Command) error {
+	var path []string
+	for at := cmd; at.HasParent(); at = at.Parent() {
+		path = append([]string{at.Name()}, path...)
+	}
+	if len(path) == 0 || path[0] == "completion" || path[0] == "options" || strings.HasPrefix(path[0], "__") {
+		return nil
+	}
+	if client := cmd.Flags().Lookup("client"); path[0] == "version" && client != nil && client.Changed {
+		return nil
+	}
+	if err := checkKeys(f, cmd.Root()); err != nil {
+		return err
+	}
+	return f.Defaults.Fill(cmd.Flags(), path)
+}
+
+// checkKeys reports keys of the configuration file that no command knows: most are mistyped.
+func checkKeys(f *factory.Factory, root *cobra.Command) error {
+	keys, err := f.Defaults.Keys()
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if !known(root, strings.Split(key, "."), true) {
+			file, _ := defaults.File()
+			return problem.Usagef("the key %q of the configuration file %s belongs to no flag: write FLAG or COMMAND.FLAG", key, file)
+		}
+	}
+	return nil
+}
+
+// known tells whether the path ends in a flag of the command; the flags of all commands may be set at the top.
+func known(cmd *cobra.Command, path []string, top bool) bool {
+	if len(path) == 1 {
+		if cmd.Flags().Lookup(path[0]) != nil || cmd.InheritedFlags().Lookup(path[0]) != nil || cmd.PersistentFlags().Lookup(path[0]) != nil {
+			return true
+		}
+		return top && slices.ContainsFunc(cmd.Commands(), func(child *cobra.Command) bool { return known(child, path, true) })
+	}
+	return slices.ContainsFunc(cmd.Commands(), func(child *cobra.Command) bool {
+		return child.Name() == path[0] && known(child, path[1:], false)
+	})
 }
 
 // help lays out the help: a command's own flags, and of the global ones only those that are asked for most.

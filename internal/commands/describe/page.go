@@ -140,11 +140,7 @@ func (p *page) section(title string, head []string, rows [][]string) error {
 		return nil
 	}
 	p.streams.Print("\n%s:\n", title)
-	for i := range rows {
-		rows[i][0] = "  " + rows[i][0]
-	}
-	head[0] = "  " + head[0]
-	return output.Grid{Head: head, Rows: rows}.Print(p.streams)
+	return output.Grid{Head: head, Rows: rows, Indent: "  "}.Print(p.streams)
 }
 
 func (p *page) conditions() error {

@@ -2,7 +2,9 @@ package factory
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/transport"
 
+	"virtctl/internal/commands/defaults"
 	"virtctl/internal/commands/problem"
 	"virtctl/internal/commands/terminal"
 )
@@ -26,15 +29,18 @@ type Connection struct {
 	overrides clientcmd.ConfigOverrides
 	verbosity int
 	flags     *pflag.FlagSet
-	config    func() clientcmd.ClientConfig
+	config    func() (clientcmd.ClientConfig, error)
 }
 
-func newConnection(streams *terminal.Streams) *Connection {
+func newConnection(streams *terminal.Streams, source *defaults.Source) *Connection {
 	c := &Connection{streams: streams, loading: &clientcmd.ClientConfigLoadingRules{}}
-	c.config = sync.OnceValue(func() clientcmd.ClientConfig {
+	c.config = sync.OnceValues(func() (clientcmd.ClientConfig, error) {
+		if err := source.Fill(c.flags, nil); err != nil {
+			return nil, err
+		}
 		rules := clientcmd.NewDefaultClientConfigLoadingRules()
 		rules.ExplicitPath = c.loading.ExplicitPath
-		return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &c.overrides)
+		return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &c.overrides), nil
 	})
 	return c
 }
@@ -70,20 +76,51 @@ func (c *Connection) Args() []string {
 
 // Context names the kubeconfig context in use, or "" if there is none.
 func (c *Connection) Context() string {
+	config, err := c.config()
+	if err != nil {
+		return ""
+	}
 	if c.overrides.CurrentContext != "" {
 		return c.overrides.CurrentContext
 	}
-	raw, err := c.config().RawConfig()
+	raw, err := config.RawConfig()
 	if err != nil {
 		return ""
 	}
 	return raw.CurrentContext
 }
 
-func (c *Connection) clientConfig() clientcmd.ClientConfig { return c.config() }
+// Contexts names the contexts of the kubeconfig.
+func (c *Connection) Contexts() []string {
+	config, err := c.config()
+	if err != nil {
+		return nil
+	}
+	raw, err := config.RawConfig()
+	if err != nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(raw.Contexts))
+}
+
+func (c *Connection) namespace() (namespace string, explicit bool, err error) {
+	config, err := c.config()
+	if err != nil {
+		return "", false, err
+	}
+	namespace, explicit, err = config.Namespace()
+	if err != nil {
+		return "", false, configError(err)
+	}
+	return namespace, explicit, nil
+}
 
 func (c *Connection) restConfig() (*rest.Config, error) {
-	config, err := c.config().ClientConfig()
+	source, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	config, err := source.ClientConfig()
 	if err != nil {
 		return nil, configError(err)
 	}

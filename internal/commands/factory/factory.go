@@ -7,6 +7,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"virtctl/internal/client"
+	"virtctl/internal/commands/defaults"
 	"virtctl/internal/commands/terminal"
 	"virtctl/internal/version"
 )
@@ -20,13 +21,18 @@ type Factory struct {
 	Executable string
 	// Connection says which cluster and namespace.
 	Connection *Connection
+	// Defaults are the user's own defaults for flags.
+	Defaults *defaults.Source
 
 	client func() (*client.Client, error)
 }
 
 // New makes a factory for one invocation.
 func New(streams *terminal.Streams, program, executable string) *Factory {
-	f := &Factory{Streams: streams, Program: program, Executable: executable, Connection: newConnection(streams)}
+	source := defaults.New()
+	f := &Factory{
+		Streams: streams, Program: program, Executable: executable, Defaults: source, Connection: newConnection(streams, source),
+	}
 	f.client = sync.OnceValues(f.connect)
 	return f
 }
@@ -46,11 +52,7 @@ func (f *Factory) RESTConfig() (*rest.Config, error) {
 
 // Namespace is the namespace to work in; explicit is true when the user named it on the command line or in the defaults.
 func (f *Factory) Namespace() (namespace string, explicit bool, err error) {
-	namespace, explicit, err = f.Connection.clientConfig().Namespace()
-	if err != nil {
-		return "", false, configError(err)
-	}
-	return namespace, explicit, nil
+	return f.Connection.namespace()
 }
 
 func (f *Factory) connect() (*client.Client, error) {

@@ -20,6 +20,8 @@ type Grid struct {
 	Rows [][]string
 	// NoHead leaves the head line out.
 	NoHead bool
+	// Indent begins every line.
+	Indent string
 }
 
 // Print writes the grid to the data stream.
@@ -53,7 +55,7 @@ func (g Grid) Print(streams *terminal.Streams) error {
 		return fmt.Errorf("lay out the table: %w", err)
 	}
 	for line := range strings.Lines(text.String()) {
-		streams.Print("%s\n", strings.TrimRight(line, " \n"))
+		streams.Print("%s\n", strings.TrimRight(g.Indent+line, " \n"))
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ operating system reboot within the same run, use soft-reboot; to press the reset
 // Run restarts the machines.
 func Run(ctx context.Context, f *factory.Factory, opts *Options, args []string) error {
 	if opts.Force != (opts.GracePeriod != unset) {
-		return problem.Usagef("Must both use --force=true and set --grace-period.")
+		return problem.Usagef("--force and --grace-period go together: give both, or neither to let the guest have its time")
 	}
 	if opts.Force && opts.GracePeriod != 0 {
 		return problem.Usagef("a forced restart knows only --grace-period 0: leave both flags out to give the guest its time")

@@ -54,7 +54,7 @@ The guest is asked to shut down and gets the machine's termination grace period 
 // Run stops the machines.
 func Run(ctx context.Context, f *factory.Factory, opts *Options, args []string) error {
 	if opts.Force != (opts.GracePeriod != unset) {
-		return problem.Usagef("Must both use --force=true and set --grace-period.")
+		return problem.Usagef("--force and --grace-period go together: give both, or neither to let the guest have its time")
 	}
 	if opts.GracePeriod < unset {
 		return problem.Usagef("--grace-period must not be negative")

@@ -104,11 +104,24 @@ func (s *Server) delete(q request, object Object) {
 	if q.bucket == vmBucket {
 		s.store.remove(vmiBucket, q.namespace, q.name)
 		for _, name := range dataVolumes(object) {
-			s.store.remove("cdi.kubevirt.io/v1beta1/datavolumes", q.namespace, name)
-			s.store.remove("v1/persistentvolumeclaims", q.namespace, name)
+			for _, bucket := range []string{"cdi.kubevirt.io/v1beta1/datavolumes", "v1/persistentvolumeclaims"} {
+				if volume, ok := s.store.get(bucket, q.namespace, name); ok && ownedBy(volume, object) {
+					s.store.remove(bucket, q.namespace, name)
+				}
+			}
 		}
 	}
 	s.store.remove(q.bucket, q.namespace, q.name)
+}
+
+func ownedBy(object, owner Object) bool {
+	references, _ := metaOf(object)["ownerReferences"].([]any)
+	for _, r := range references {
+		if reference, ok := r.(Object); ok && text(reference, "uid") == text(metaOf(owner), "uid") {
+			return true
+		}
+	}
+	return false
 }
 
 func dataVolumes(vm Object) []string {

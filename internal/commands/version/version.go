@@ -55,6 +55,10 @@ func Run(ctx context.Context, f *factory.Factory, opts *Options) error {
 		return err
 	}
 	versions := Versions{Client: Client{Version: version.Version(), Info: version.Get()}}
+	if opts.Output.IsTable() {
+		f.Streams.Print("Client Version: %s (%s), API %s, %s, commit %s\n", versions.Client.Version, versions.Client.Platform,
+			version.API, versions.Client.GoVersion, versions.Client.GitCommit)
+	}
 	if !opts.ClientOnly {
 		c, err := f.Client()
 		if err != nil {
@@ -62,15 +66,13 @@ func Run(ctx context.Context, f *factory.Factory, opts *Options) error {
 		}
 		server := &version.Info{}
 		if err := c.ServerVersion(ctx, server); err != nil {
-			return fmt.Errorf("ask the cluster for the platform's version: %w", err)
+			return fmt.Errorf("cannot ask the cluster for the platform's version: %w", err)
 		}
 		versions.Server = server
 	}
 	if !opts.Output.IsTable() {
 		return opts.Output.Value(f.Streams, versions)
 	}
-	f.Streams.Print("Client Version: %s (%s), API %s, %s, commit %s\n", versions.Client.Version, versions.Client.Platform,
-		version.API, versions.Client.GoVersion, versions.Client.GitCommit)
 	if versions.Server == nil {
 		return nil
 	}
