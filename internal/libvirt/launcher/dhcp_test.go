@@ -16,10 +16,10 @@ import (
 )
 
 // network is what virt-handler makes in a pod's network namespace for a masqueraded interface.
-const network = `sysctl -qw net.ipv6.conf.all.forwarding=1
+const network = `echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 ip link add k6t-eth0 type bridge
 ip link set k6t-eth0 address 02:00:00:00:00:00
-sysctl -qw net.ipv6.conf.k6t-eth0.accept_dad=0
+echo 0 > /proc/sys/net/ipv6/conf/k6t-eth0/accept_dad
 ip address add 10.0.2.1/24 dev k6t-eth0
 ip address add fd10:0:2::1/120 dev k6t-eth0 nodad
 ip tuntap add tap0 mode tap user 107 group 107
@@ -114,7 +114,7 @@ func TestAddressesFromPassedSockets(t *testing.T) {
 
 // Without sockets the launcher opens its own where the pod's sysctl allows it.
 func TestAddressesFromOwnSockets(t *testing.T) {
-	p := newPod(t, podOptions{setup: network + "sysctl -qw net.ipv4.ip_unprivileged_port_start=0\n"})
+	p := newPod(t, podOptions{setup: network + "echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start\n"})
 	_, err := p.Start(p.context(), wire.StartRequest{XML: domainXML(interfaceXML), DHCP: []wire.DHCPInterface{dhcpConfig()}})
 	must(t, err)
 	c := p.terminal()

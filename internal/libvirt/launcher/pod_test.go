@@ -61,7 +61,11 @@ func becomePod(dir string, args []string) error {
 		{filepath.Join(dir, "run"), root + "/run", "", syscall.MS_BIND, ""},
 	}
 	devices := filepath.Join(dir, "dev")
-	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty", "net/tun"} {
+	names := []string{"null", "zero", "full", "random", "urandom", "tty", "net/tun"}
+	if _, err := os.Stat("/dev/kvm"); err == nil && os.Getenv("LAUNCHER_TEST_ROOT") != "" {
+		names = append(names, "kvm")
+	}
+	for _, name := range names {
 		target := filepath.Join(devices, name)
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 			return err
@@ -96,6 +100,9 @@ func becomePod(dir string, args []string) error {
 	}
 	if err := os.Chdir("/"); err != nil {
 		return err
+	}
+	if os.Getenv("LAUNCHER_TEST_ROOT") != "" {
+		return syscall.Exec(args[0], args, []string{"PATH=/usr/sbin:/usr/bin"})
 	}
 	return dropAndExec(args)
 }
@@ -141,6 +148,8 @@ type podOptions struct {
 	setup string
 	// volumes are files of the pod, by path below /run, made before the start.
 	volumes map[string][]byte
+	// privileged runs the program as root with all devices.
+	privileged bool
 }
 
 // Everything a pod needs from the build.
@@ -213,6 +222,9 @@ func newPod(t *testing.T, o podOptions) *pod {
 	p := &pod{t: t, dir: dir, stdout: newOutput(), stderr: newOutput(), exited: make(chan struct{})}
 	p.cmd = exec.Command("/proc/self/exe", append([]string{"/run/virt-launcher"}, o.args...)...)
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), podEnv + "=" + dir, "LAUNCHER_TEST_ROOTFS=" + rootfs(t), "LAUNCHER_TEST_EXTRA=" + o.extra, "LAUNCHER_TEST_SETUP=" + o.setup}
+	if o.privileged {
+		p.cmd.Env = append(p.cmd.Env, "LAUNCHER_TEST_ROOT=1")
+	}
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// tinyInitrd is a cpio archive with one program, a hundred bytes long, that prints Marker and powers the machine off.
-func tinyInitrd() []byte {
+// TinyInitrd is a cpio archive with one program, a hundred bytes long, that prints Marker and powers the machine off.
+func TinyInitrd() []byte {
 	const directory, device, program = 0o040755, 0o020600, 0o100755
 	var archive []byte
 	archive = cpioEntry(archive, "dev", directory, [2]uint32{}, nil)

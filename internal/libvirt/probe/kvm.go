@@ -35,7 +35,7 @@ func (s stage) bootWithKVM(ctx context.Context, reaper *process.Reaper) error {
 	initrd := s.Initrd
 	if initrd == "" {
 		initrd = filepath.Join(s.Work, "initrd")
-		if err := os.WriteFile(initrd, tinyInitrd(), 0o644); err != nil {
+		if err := os.WriteFile(initrd, TinyInitrd(), 0o644); err != nil {
 			return fmt.Errorf("make an initrd: %w", err)
 		}
 	}

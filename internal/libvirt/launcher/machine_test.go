@@ -1,0 +1,130 @@
+package launcher
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"virtctl/internal/libvirt/wire"
+)
+
+func at(seconds int64) func() time.Time { return func() time.Time { return time.Unix(seconds, 0) } }
+
+// collect returns what a new watcher is told until it has seen n events.
+func collect(t *testing.T, m *machine, n int) []wire.Event {
+	t.Helper()
+	enough := errors.New("enough")
+	var seen []wire.Event
+	err := m.watch(context.Background(), func(e wire.Event) error {
+		if seen = append(seen, e); len(seen) == n {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) {
+		t.Fatal(err)
+	}
+	return seen
+}
+
+func TestTheFinalStateStays(t *testing.T) {
+	m := newMachine(at(1))
+	m.set(wire.StateRunning, wire.ReasonBooted, "")
+	m.setAgent(true)
+	m.set(wire.StateShutoff, wire.ReasonShutdown, "")
+	m.set(wire.StateRunning, wire.ReasonUnpaused, "")
+	m.setAgent(true)
+	got := m.current()
+	if got.State != wire.StateShutoff || got.Reason != wire.ReasonShutdown || got.AgentConnected || !m.started() {
+		t.Fatalf("%+v", got)
+	}
+	<-m.ended
+}
+
+// libvirt tells of the end of a domain that failed to start; the pod can still start one.
+func TestAFailedStartIsNoEnd(t *testing.T) {
+	m := newMachine(at(1))
+	m.set(wire.StateCrashed, wire.ReasonCrashed, "")
+	if m.current().State != wire.StateNone || m.started() {
+		t.Fatalf("%+v", m.current())
+	}
+}
+
+func TestAGuestThatNeverCameDidNotCrash(t *testing.T) {
+	m := newMachine(at(1))
+	m.setIncoming()
+	m.set(wire.StatePaused, wire.ReasonMigration, "")
+	m.set(wire.StateCrashed, wire.ReasonCrashed, "x")
+	if got := m.current(); got.State != wire.StateShutoff || got.Reason != wire.ReasonFailed || !got.Incoming {
+		t.Fatalf("%+v", got)
+	}
+}
+
+func TestAnArrivedGuestIsNotIncoming(t *testing.T) {
+	m := newMachine(at(1))
+	m.setIncoming()
+	m.set(wire.StateRunning, wire.ReasonMigrated, "")
+	if got := m.current(); got.Incoming || !m.started() {
+		t.Fatalf("%+v", got)
+	}
+}
+
+func TestReasonsKeepTheirMeaning(t *testing.T) {
+	m := newMachine(at(1))
+	m.set(wire.StateRunning, wire.ReasonBooted, "")
+	m.set(wire.StateRunning, wire.ReasonUnpaused, "") // libvirt's name for what Start did
+	if m.current().Reason != wire.ReasonBooted {
+		t.Errorf("%+v", m.current())
+	}
+	m.now = at(2)
+	m.set(wire.StatePaused, wire.ReasonUser, "")
+	m.now = at(3)
+	m.set(wire.StatePaused, wire.ReasonIOError, "")
+	if got := m.current(); got.Reason != wire.ReasonIOError || !got.Since.Equal(time.Unix(2, 0)) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestWatchersSeeEveryEventOrThePresent(t *testing.T) {
+	m := newMachine(at(1))
+	m.set(wire.StateRunning, wire.ReasonBooted, "")
+	go func() { m.rebooted(); m.deviceRemoved("ua-disk") }()
+	seen := collect(t, m, 3)
+	if seen[0].State.State != wire.StateRunning || !seen[1].Rebooted || seen[2].DeviceRemoved != "ua-disk" {
+		t.Fatalf("%+v", seen)
+	}
+	before := m.count
+	for range 3 * keptEvents {
+		m.rebooted()
+	}
+	missed, count, _ := m.since(before)
+	if len(missed) != 1 || missed[0].Rebooted || missed[0].State.State != wire.StateRunning || count != m.count {
+		t.Fatalf("a watcher that lags is told %+v", missed)
+	}
+	if m.watched() {
+		t.Error("nobody watches")
+	}
+}
+
+func TestLastWordsAreQEMUs(t *testing.T) {
+	log := "2026-11-22 22:17:03.336+0000: starting up libvirt version: 11.3.0, qemu version: 10.0\nold\n" +
+		"2026-11-22 22:18:03.336+0000: starting up libvirt version: 11.3.0, qemu version: 10.0\nLC_ALL=C \\\nPATH=/usr/bin \\\n/usr/bin/qemu-system-x86_64 \\\n-name guest=x \\\n-msg timestamp=on\n" +
+		"2026-11-22 22:18:04.000+0000: Domain id=1 is tainted: host-cpu\nqemu-system-x86_64: \x1b[31mcannot\x00 set up memory\n2026-11-22 22:19:03.336+0000: shutting down, reason=crashed\n"
+	if got := lastWords(log); got != "qemu-system-x86_64: [31mcannot set up memory" {
+		t.Errorf("%q", got)
+	}
+	if got := lastWords(strings.Repeat("long line\n", 10000)); len(got) > maxDetail+8 {
+		t.Errorf("%d bytes", len(got))
+	}
+}
+
+func FuzzLastWords(f *testing.F) {
+	f.Add(": starting up libvirt version\nx \\\ny\nz")
+	f.Fuzz(func(t *testing.T, log string) {
+		if got := lastWords(log); len(got) > maxDetail+8 || strings.ContainsAny(got, "\n\x1b\x00") {
+			t.Fatalf("%q", got)
+		}
+	})
+}
