@@ -407,37 +407,3 @@ func TestNotAReview(t *testing.T) {
 		}
 	}
 }
-
-// Whoever may create objects sends what he likes. No answer may be a crash, and what was completed must be judged alike
-// when it is completed again.
-func FuzzAdmission(f *testing.F) {
-	f.Add([]byte(plainVM))
-	f.Add([]byte(plainVMI))
-	f.Add([]byte(`{"spec":{"template":{"spec":{"domain":{"devices":{"disks":[{"name":"a","blockSize":{}},{"cdrom":{}}],"watchdog":{},"gpus":[{}]},"cpu":{"sockets":4294967295},"features":{"hyperv":{"evmcs":{},"spinlocks":{}}},"firmware":{"kernelBoot":{}},"memory":{"hugepages":{"pageSize":"0"}}},"volumes":[{"cloudInitNoCloud":{}}]}}}}`))
-	f.Add([]byte(`{"spec":{"vmiName":"x","selector":{},"template":{}}}`))
-	f.Add([]byte(`{"metadata":{"deletionTimestamp":"x"},"spec":{"domain":{"clock":{"timer":{}},"launchSecurity":{}},"livenessProbe":{},"affinity":{"nodeAffinity":{}}}}`))
-	s := testServer(f)
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		if !json.Valid(raw) {
-			return
-		}
-		for _, h := range admission.Hooks() {
-			for _, op := range []admissionv1.Operation{admissionv1.Create, admissionv1.Update} {
-				request := createRequest(raw, "alice")
-				request.Operation, request.OldObject = op, runtime.RawExtension{Raw: raw}
-				request.Resource.Resource = "virtualmachines"
-				answer := ask(t, s, h.Handler, request)
-				if h.Mutating && answer.Allowed && len(answer.Patch) > 0 {
-					p, err := jsonpatch.DecodePatch(answer.Patch)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if next, err := p.Apply(raw); err == nil {
-						request.Object.Raw = next
-						ask(t, s, h.Handler, request)
-					}
-				}
-			}
-		}
-	})
-}
