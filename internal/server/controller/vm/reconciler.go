@@ -64,8 +64,8 @@ type Reconciler struct {
 // memory is what we did to a VM's VMI that the cache may not show yet.
 type memory struct {
 	created, deleted types.UID
-	// runsSince is when we first saw the guest run without being ready yet.
-	runsSince time.Time
+	// lagsSince is when we first saw that the VMI's readiness does not yet tell what its guest does.
+	lagsSince time.Time
 	// lastStart is the revision the VMI was started from, read when the VM has changed since.
 	lastStart     *v1.VirtualMachineSpec
 	lastStartName string

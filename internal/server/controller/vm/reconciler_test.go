@@ -480,3 +480,55 @@ func TestInstancetype(t *testing.T) {
 		t.Errorf("Failure %+v", c)
 	}
 }
+
+// Stopping a VM costs two writes of its status: that it stops, and that it has stopped. So does pausing: one for each.
+func TestWritesOfStopAndPause(t *testing.T) {
+	w := newWorld(t, newVM(v1.RunStrategyManual))
+	w.request(start(nil))
+	w.reconcile()
+	w.phase(v1.Running, ready)
+	w.reconcile()
+	before := len(w.writes)
+	paused := v1.VirtualMachineInstanceCondition{Type: v1.VirtualMachineInstancePaused, Status: corev1.ConditionTrue, Reason: "PausedByUser"}
+	w.phase(v1.Running, paused)
+	w.reconcile()
+	w.phase(v1.Running, v1.VirtualMachineInstanceCondition{Type: v1.VirtualMachineInstanceReady, Status: corev1.ConditionFalse, Reason: gateClosed})
+	w.reconcile()
+	w.expect(v1.VirtualMachineStatusPaused)
+	if got := w.writes[before:]; len(got) != 1 {
+		t.Errorf("pausing: %v", got)
+	}
+	w.request(stop(w.vmi().UID))
+	before = len(w.writes)
+	w.reconcile()
+	w.expect(v1.VirtualMachineStatusStopping)
+	w.now = w.vmi().DeletionTimestamp.Time
+	w.reconcile()
+	w.phase(v1.Succeeded)
+	if result := w.reconcile(); result.RequeueAfter <= 0 {
+		t.Error("nobody looks again should the VMI stay")
+	}
+	w.vmiGone()
+	w.reconcile()
+	w.expect(v1.VirtualMachineStatusStopped)
+	if got := w.writes[before:]; len(got) != 3 { // two of the status, one delete
+		t.Errorf("stopping: %v", got)
+	}
+}
+
+// A namespace that is being removed takes no VMIs, and that is nobody's failure.
+func TestNamespaceGoes(t *testing.T) {
+	w := newWorld(t, newVM(v1.RunStrategyAlways))
+	w.refuse = func(verb string, _ client.Object) error {
+		if verb != "create" {
+			return nil
+		}
+		err := apierrors.NewForbidden(appsv1.Resource("controllerrevisions"), "x", errors.New("it is being terminated"))
+		err.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+		return err
+	}
+	w.reconcile()
+	if told := w.told(); told != "" || vmCondition(w.vm(), v1.VirtualMachineFailure).Status != "" {
+		t.Errorf("events %q, conditions %+v", told, w.vm().Status.Conditions)
+	}
+}

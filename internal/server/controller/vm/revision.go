@@ -30,13 +30,24 @@ type revisionData struct {
 
 // recordRevision keeps the spec the VM is about to be started with, and drops those of earlier starts.
 func (r *Reconciler) recordRevision(ctx context.Context, vm *v1.VirtualMachine) error {
+	name := revisionName(vm.UID, vm.Generation)
+	if vm.Status.ObservedGeneration == vm.Generation {
+		// A restart with the same spec: most likely it is kept already.
+		err := r.Live.Get(ctx, types.NamespacedName{Namespace: vm.Namespace, Name: name}, &appsv1.ControllerRevision{})
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("look for the spec of the last start: %w", err)
+		}
+		if err == nil {
+			return nil
+		}
+	}
 	data, err := json.Marshal(revisionData{Spec: vm.Spec})
 	if err != nil {
 		return fmt.Errorf("write down the VM's spec: %w", err)
 	}
 	revision := &appsv1.ControllerRevision{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: vm.Namespace, Name: revisionName(vm.UID, vm.Generation), Labels: map[string]string{revisionLabel: string(vm.UID)},
+			Namespace: vm.Namespace, Name: name, Labels: map[string]string{revisionLabel: string(vm.UID)},
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(vm, v1.VirtualMachineGroupVersionKind)},
 		},
 		Data: runtime.RawExtension{Raw: data}, Revision: vm.Generation,

@@ -54,7 +54,10 @@ func (r *Reconciler) start(ctx context.Context, p *pass) error {
 	if err == nil {
 		err = r.createVMI(ctx, p, vmi)
 	}
-	if err != nil {
+	switch {
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		p.do = nothing // the VM is about to go as well
+	case err != nil:
 		r.startFailed(p, err)
 	}
 	return nil

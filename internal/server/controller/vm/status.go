@@ -17,10 +17,13 @@ import (
 // write tells both.
 const settle = time.Second
 
+// gateClosed is the reason of a VMI that is not ready because its pod's readiness gate is closed.
+const gateClosed = "ReadinessGatesNotReady"
+
 // showStatus derives the status from everything that is known by now.
 func (r *Reconciler) showStatus(_ context.Context, p *pass) error {
 	vm, s := p.vm, &p.vm.Status
-	if wait := r.unsettled(p); wait > 0 && !p.going {
+	if wait := max(r.unsettled(p), r.almostGone(p)); wait > 0 {
 		p.hold = true
 		p.again(wait)
 		return nil
@@ -44,20 +47,37 @@ func (r *Reconciler) showStatus(_ context.Context, p *pass) error {
 	return nil
 }
 
-// unsettled tells how long to wait for the readiness of a guest that has just begun to run.
+// unsettled tells how long to wait for the readiness that follows from what the guest does: it has just begun to run, was
+// paused or was resumed.
 func (r *Reconciler) unsettled(p *pass) time.Duration {
-	if p.vmi == nil || !p.vmi.IsRunning() || condition.Reason(p.vmi, v1.VirtualMachineInstanceReady) != v1.GuestNotRunningReason {
-		r.remember(p.key, func(m *memory) { m.runsSince = time.Time{} })
+	if p.vmi == nil || p.going || !p.vmi.IsRunning() || !readinessLags(p.vmi) {
+		r.remember(p.key, func(m *memory) { m.lagsSince = time.Time{} })
 		return 0
 	}
 	var since time.Time
 	r.remember(p.key, func(m *memory) {
-		if m.runsSince.IsZero() {
-			m.runsSince = r.Now()
+		if m.lagsSince.IsZero() {
+			m.lagsSince = r.Now()
 		}
-		since = m.runsSince
+		since = m.lagsSince
 	})
 	return settle - r.Now().Sub(since)
+}
+
+func readinessLags(vmi *v1.VirtualMachineInstance) bool {
+	reason := condition.Reason(vmi, v1.VirtualMachineInstanceReady)
+	if condition.Is(vmi, v1.VirtualMachineInstancePaused, corev1.ConditionTrue) {
+		return reason == ""
+	}
+	return reason == v1.GuestNotRunningReason || reason == gateClosed
+}
+
+// almostGone tells how long to wait for the VMI of a stopped VM to go: its guest has ended, and one write tells that it is gone.
+func (r *Reconciler) almostGone(p *pass) time.Duration {
+	if p.vmi == nil || !p.vmi.IsFinal() || p.vmi.DeletionTimestamp == nil || p.vm.DeletionTimestamp != nil {
+		return 0
+	}
+	return patience - r.Now().Sub(p.vmi.DeletionTimestamp.Time)
 }
 
 // snapshotStatuses says of each volume whether a snapshot can hold it.

@@ -118,7 +118,7 @@ func podCondition(pod *corev1.Pod, t corev1.PodConditionType) corev1.PodConditio
 }
 
 // patience is how long a VMI may be on its way out before its conditions say so: most are gone sooner, and the write with them.
-const patience = 2 * time.Second
+const patience = 3 * time.Second
 
 // showConditions shows what the pod says about itself.
 func (r *Reconciler) showConditions(_ context.Context, p *pass) error {

@@ -20,7 +20,6 @@ import (
 const (
 	reasonCreated      = "SuccessfulCreate"
 	reasonCreateFailed = "FailedCreate"
-	reasonDeleted      = "SuccessfulDelete"
 	reasonDeleteFailed = "FailedDelete"
 )
 
@@ -98,6 +97,8 @@ func (r *Reconciler) submit(ctx context.Context, p *pass, pod *corev1.Pod) error
 	switch {
 	case apierrors.IsAlreadyExists(err):
 		return r.nameTaken(ctx, p, pod.Name)
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return nil // the VMI is about to go as well
 	case err != nil:
 		r.notCreated(p, err)
 		return fmt.Errorf("create the launcher pod: %w", err)
@@ -150,6 +151,11 @@ func (r *Reconciler) deletePods(ctx context.Context, p *pass) error {
 
 func (r *Reconciler) deletePod(ctx context.Context, vmi *v1.VirtualMachineInstance, pod *corev1.Pod) error {
 	grace := launcherpod.GraceSeconds(vmi)
+	if podEnded(pod) && !podRefused(pod) {
+		// kubelet has reported the end of everything in the pod. It would remove the object a second later, when it has tidied
+		// up; nobody needs to wait for that.
+		grace = 0
+	}
 	if pod.DeletionGracePeriodSeconds != nil && *pod.DeletionGracePeriodSeconds <= grace {
 		return nil
 	}
@@ -165,10 +171,6 @@ func (r *Reconciler) deletePod(ctx context.Context, vmi *v1.VirtualMachineInstan
 		r.undelete(key, pod.UID)
 		r.event(vmi, corev1.EventTypeWarning, reasonDeleteFailed, "DeletePod", fmt.Sprintf("Deleting pod %s failed: %v", pod.Name, err))
 		return fmt.Errorf("delete the launcher pod: %w", err)
-	}
-	// A VM's own event says that it was stopped; a second one would only cost.
-	if pod.DeletionTimestamp == nil && metav1.GetControllerOf(vmi) == nil {
-		r.event(vmi, corev1.EventTypeNormal, reasonDeleted, "DeletePod", "Deleted virtual machine pod "+pod.Name)
 	}
 	return nil
 }

@@ -39,6 +39,8 @@ type world struct {
 	writes   []string
 	// refuse makes writes fail: it sees verb and object.
 	refuse func(verb string, obj client.Object) error
+	// deleted sees how objects are deleted.
+	deleted func(*client.DeleteOptions)
 	// hide makes the cache not know an object yet.
 	hide func(obj client.Object) bool
 }
@@ -86,6 +88,11 @@ func (w *world) intercept() interceptor.Funcs {
 			})
 		},
 		Delete: func(ctx context.Context, c client.WithWatch, obj client.Object, o ...client.DeleteOption) error {
+			if w.deleted != nil {
+				options := &client.DeleteOptions{}
+				options.ApplyOptions(o)
+				w.deleted(options)
+			}
 			return write("delete", obj, func() error { return c.Delete(ctx, obj, o...) })
 		},
 		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, p client.Patch, o ...client.PatchOption) error {
