@@ -23,7 +23,7 @@ import (
 const (
 	// settle is how long a start takes; period is for what rare work has brought back.
 	settle = 20 * time.Second
-	period = 15 * time.Minute
+	period = 5 * time.Minute
 )
 
 // Trimmer gives memory back after the start and then once in a while.

@@ -14,10 +14,55 @@ const (
 	// A guest's addresses often come a few seconds after its agent.
 	agentSoon   = 5 * time.Second
 	agentPeriod = 60 * time.Second
+	// agentFarewell is how long an agent is still shown after it has left.
+	agentFarewell = 3 * time.Second
 )
 
-// followAgent asks the guest agent now, soon and then once in a while: it has no events.
-func (l *Launcher) followAgent(ctx context.Context, peer *discovery.Peer) {
+// agent is what is known of a guest's agent.
+type agent struct {
+	// end stops asking it; nil while it is not connected.
+	end context.CancelFunc
+	// leaving forgets it after a while.
+	leaving *time.Timer
+	shown   bool
+	guest   *wire.GuestInfo
+}
+
+// followAgent notes whether the agent is connected. It is called with the lock held. That an agent has come shows only together
+// with what it says, and that it has gone only after a while: a guest that powers off loses its agent a moment before it ends,
+// and that is one change, not two.
+func (l *Launcher) followAgent(peer *discovery.Peer, connected bool) {
+	a := &l.agent
+	switch {
+	case connected && a.end == nil:
+		if a.leaving != nil {
+			a.leaving.Stop()
+			a.leaving = nil
+		}
+		ctx, cancel := context.WithCancel(l.ctx)
+		a.end = cancel
+		go l.askAgain(ctx, peer)
+	case !connected && a.end != nil:
+		a.end()
+		a.end = nil
+		a.leaving = time.AfterFunc(agentFarewell, l.agentLeft)
+	}
+}
+
+func (l *Launcher) agentLeft() {
+	l.mu.Lock()
+	left := l.agent.end == nil
+	if left {
+		l.agent.shown, l.agent.guest = false, nil
+	}
+	l.mu.Unlock()
+	if left {
+		l.set.changed(l.Ref.Pod)
+	}
+}
+
+// askAgain asks the guest agent now, soon and then once in a while: it has no events.
+func (l *Launcher) askAgain(ctx context.Context, peer *discovery.Peer) {
 	for wait := agentSoon; ; wait = agentPeriod {
 		l.askAgent(ctx, peer)
 		select {
@@ -32,16 +77,18 @@ func (l *Launcher) askAgent(ctx context.Context, peer *discovery.Peer) {
 	ask, cancel := context.WithTimeout(ctx, agentTimeout)
 	defer cancel()
 	info, err := peer.Client.GuestInfo(ask)
-	if err != nil {
-		if ctx.Err() == nil {
-			l.set.log.V(1).Info("the guest agent does not answer", "vmi", l.Ref.VMI, "reason", err.Error())
-		}
-		return
+	if err != nil && ctx.Err() == nil {
+		l.set.log.V(1).Info("the guest agent does not answer", "vmi", l.Ref.VMI, "reason", err.Error())
 	}
 	l.mu.Lock()
-	changed := ctx.Err() == nil && (l.guest == nil || !sameGuest(l.guest, &info))
+	changed := false
 	if ctx.Err() == nil {
-		l.guest = &info
+		changed = !l.agent.shown
+		l.agent.shown = true
+		if err == nil {
+			changed = changed || l.agent.guest == nil || !sameGuest(l.agent.guest, &info)
+			l.agent.guest = &info
+		}
 	}
 	l.mu.Unlock()
 	if changed {

@@ -3,6 +3,7 @@ package launchers
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -25,14 +26,13 @@ type Launcher struct {
 	set    *Set
 	ctx    context.Context
 	cancel context.CancelFunc
-	once   sync.Once
 
-	mu    sync.Mutex
-	peer  *discovery.Peer
-	state *wire.State
-	guest *wire.GuestInfo
-	// endAgent stops asking the guest agent.
-	endAgent context.CancelFunc
+	mu sync.Mutex
+	// seeking tells that run is at work; it rests while there is no socket.
+	seeking bool
+	peer    *discovery.Peer
+	state   *wire.State
+	agent   agent
 }
 
 func newLauncher(set *Set, ref Ref) *Launcher {
@@ -41,16 +41,27 @@ func newLauncher(set *Set, ref Ref) *Launcher {
 	return l
 }
 
-// start connects, once.
-func (l *Launcher) start() { l.once.Do(func() { go l.run() }) }
+// start connects, unless it is about to.
+func (l *Launcher) start() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.seeking {
+		l.seeking = true
+		go l.run()
+	}
+}
 
-// run keeps a connection to the launcher until the pod is forgotten.
+// run keeps a connection to the launcher as long as there is a socket and the pod is not forgotten.
 func (l *Launcher) run() {
 	wait := firstRetry
 	log := l.set.log.WithValues("pod", l.Ref.Pod, "vmi", l.Ref.VMI)
-	for l.ctx.Err() == nil {
+	for {
 		watched, err := l.session()
 		if l.ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			l.rest()
 			return
 		}
 		if watched {
@@ -61,9 +72,21 @@ func (l *Launcher) run() {
 		}
 		select {
 		case <-l.ctx.Done():
+			return
 		case <-time.After(wait):
 		}
 		wait = min(2*wait, lastRetry)
+	}
+}
+
+// rest waits for the socket to appear again; when a launcher has ended, it does not.
+func (l *Launcher) rest() {
+	l.mu.Lock()
+	l.seeking = false
+	l.mu.Unlock()
+	l.set.finder.Want(l.Ref.PodUID)
+	if l.ctx.Err() != nil {
+		l.set.finder.Forget(l.Ref.PodUID) // the pod was forgotten meanwhile
 	}
 }
 
@@ -89,30 +112,15 @@ func (l *Launcher) event(peer *discovery.Peer, e wire.Event) {
 	state := e.State
 	l.peer, l.state = peer, &state
 	connected := state.AgentConnected && (state.State == wire.StateRunning || state.State == wire.StatePaused)
-	switch {
-	case connected && l.endAgent == nil:
-		ctx, cancel := context.WithCancel(l.ctx)
-		l.endAgent = cancel
-		go l.followAgent(ctx, peer)
-	case !connected:
-		l.stopAgent()
-	}
+	l.followAgent(peer, connected)
 	l.mu.Unlock()
 	l.set.changed(l.Ref.Pod)
-}
-
-// stopAgent is called with the lock held.
-func (l *Launcher) stopAgent() {
-	if l.endAgent != nil {
-		l.endAgent()
-	}
-	l.endAgent, l.guest = nil, nil
 }
 
 // lost forgets the connection. What the launcher said last stays: an end that was reported is an end.
 func (l *Launcher) lost(peer *discovery.Peer) {
 	l.mu.Lock()
-	l.stopAgent()
+	l.followAgent(peer, false)
 	if l.peer == peer {
 		l.peer = nil
 	}
@@ -127,6 +135,8 @@ type View struct {
 	Peer *discovery.Peer
 	// State is nil until the launcher has said it.
 	State *wire.State
+	// Agent tells that the guest's agent has been there for a moment, or has left only just now; Guest is what it says.
+	Agent bool
 	Guest *wire.GuestInfo
 }
 
@@ -134,7 +144,7 @@ type View struct {
 func (l *Launcher) View() View {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return View{Peer: l.peer, State: l.state, Guest: l.guest}
+	return View{Peer: l.peer, State: l.state, Agent: l.agent.shown, Guest: l.agent.guest}
 }
 
 // Learn takes a state that a call returned, so that a reconciliation need not wait for the event that says the same.

@@ -88,7 +88,7 @@ func setPaused(status *v1.VirtualMachineInstanceStatus, o *Observed) {
 }
 
 func setGuest(status *v1.VirtualMachineInstanceStatus, o *Observed) {
-	if !o.State.AgentConnected {
+	if !o.Agent {
 		removeCondition(status, v1.VirtualMachineInstanceAgentConnected)
 		status.GuestOSInfo = v1.VirtualMachineInstanceGuestOSInfo{}
 		return

@@ -28,7 +28,7 @@ const (
 func setInterfaces(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceStatus, o *Observed) {
 	byMAC := map[string]wire.GuestInterface{}
 	var guest []wire.GuestInterface
-	if o.State.AgentConnected && o.Guest != nil {
+	if o.Agent && o.Guest != nil {
 		guest = o.Guest.Interfaces
 	}
 	for _, g := range guest {

@@ -25,7 +25,8 @@ type Observed struct {
 	// Domain is nil until a domain runs.
 	Domain *Domain
 	Plan   network.Plan
-	// Guest is what the agent says, nil if there is none.
+	// Agent tells that the guest's agent is there; Guest is what it says, nil if it has not said anything.
+	Agent bool
 	Guest *wire.GuestInfo
 	// HostModel tells that the node knows its host-model CPU; false keeps guests with host-model where they are.
 	HostModel bool

@@ -81,7 +81,7 @@ func TestPhase(t *testing.T) {
 // A guest decides what its agent says; the object must not grow without bound (CVE-2025-14525).
 func TestGuestInterfacesAreBounded(t *testing.T) {
 	o := observed(wire.StateRunning, wire.ReasonBooted)
-	o.State.AgentConnected = true
+	o.Agent = true
 	o.Guest = &wire.GuestInfo{Interfaces: []wire.GuestInterface{
 		{Name: "lo", MAC: "00:00:00:00:00:00", IPs: []string{"127.0.0.1"}},
 		{Name: "enp1s0", MAC: "02:00:00:00:00:07", IPs: []string{"10.0.2.2", "fe80::1"}},
@@ -112,7 +112,7 @@ func TestGuestInterfacesAreBounded(t *testing.T) {
 func TestBridgedGuestTellsItsAddress(t *testing.T) {
 	o := observed(wire.StateRunning, wire.ReasonBooted)
 	o.Plan.Interfaces[0].Binding = network.Bridge
-	o.State.AgentConnected = true
+	o.Agent = true
 	o.Guest = &wire.GuestInfo{Interfaces: []wire.GuestInterface{{Name: "eth0", MAC: "02:00:00:00:00:07", IPs: []string{"192.168.1.9"}}}}
 	status := &v1.VirtualMachineInstanceStatus{}
 	Apply(vmiWith(nil), status, o)

@@ -24,7 +24,7 @@ func seen(state wire.DomainState, reason wire.Reason) *status.Observed {
 // our types always write.
 func TestPatchArrives(t *testing.T) {
 	agent := seen(wire.StateRunning, wire.ReasonBooted)
-	agent.State.AgentConnected = true
+	agent.Agent = true
 	agent.Guest = &wire.GuestInfo{OS: wire.GuestOS{ID: "debian"}}
 	steps := []*status.Observed{
 		seen(wire.StateRunning, wire.ReasonBooted), agent, seen(wire.StatePaused, wire.ReasonUser),
