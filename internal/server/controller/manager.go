@@ -28,6 +28,7 @@ import (
 	"virtctl/internal/clusterconfig/follow"
 	"virtctl/internal/server/controller/datavolume"
 	"virtctl/internal/server/controller/index"
+	"virtctl/internal/server/controller/migration"
 	"virtctl/internal/server/controller/mountfailure"
 	"virtctl/internal/server/controller/node"
 	"virtctl/internal/server/controller/replicaset"
@@ -126,6 +127,9 @@ func addControllers(mgr manager.Manager, source *clusterconfig.Source, f Flags) 
 		vms.Setup(mgr, data.Follow),
 		node.New(mgr.GetClient(), recorder).Setup(mgr),
 		replicaset.New(mgr.GetClient(), recorder).Setup(mgr),
+		migration.New(migration.Options{
+			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Config: source, Recorder: recorder, LauncherImage: f.LauncherImage,
+		}).Setup(mgr),
 	)
 }
 

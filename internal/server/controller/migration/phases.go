@@ -1,0 +1,259 @@
+package migration
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	v1 "kubevirt.io/api/core/v1"
+)
+
+// Reasons of events and of the condition that tells why a migration failed.
+const (
+	reasonHandedOver = "SuccessfulHandOver"
+	reasonSucceeded  = "SuccessfulMigration"
+	reasonFailed     = "FailedMigration"
+)
+
+// How long a target pod may take.
+const (
+	unschedulableTime = 5 * time.Minute
+	pendingTime       = 15 * time.Minute
+	// retryAdmission is when a migration that waits for others looks again if none of them tells.
+	retryAdmission = 5 * time.Second
+)
+
+func (r *Reconciler) advance(ctx context.Context, p *pass) error {
+	if p.migration.IsFinal() {
+		return nil
+	}
+	if why := over(p); why != "" {
+		r.fail(p, why)
+		return nil
+	}
+	if p.migration.DeletionTimestamp != nil {
+		return r.abort(ctx, p)
+	}
+	switch p.migration.Status.Phase {
+	case v1.MigrationPhaseUnset:
+		return r.accept(ctx, p)
+	case v1.MigrationPending:
+		return r.admit(ctx, p)
+	case v1.MigrationScheduling:
+		return r.schedule(p)
+	case v1.MigrationScheduled:
+		return r.handOver(ctx, p)
+	}
+	return r.follow(p)
+}
+
+// over says why a migration can no longer succeed.
+func over(p *pass) string {
+	state := p.state()
+	switch {
+	case p.vmi == nil:
+		return "the virtual machine instance does not exist"
+	case state != nil && state.Failed:
+		return "the migration failed: " + state.FailureReason
+	case p.vmi.IsFinal():
+		return "the virtual machine instance has ended"
+	case p.vmi.DeletionTimestamp != nil && (state == nil || !state.Completed):
+		return "the virtual machine instance is being stopped"
+	case state != nil && state.Completed:
+		return ""
+	case p.target != nil && (p.target.DeletionTimestamp != nil || p.target.Status.Phase == corev1.PodFailed || p.target.Status.Phase == corev1.PodSucceeded):
+		return "the target pod " + p.target.Name + " has ended"
+	case p.migration.Status.Phase == v1.MigrationPreparingTarget && p.target == nil:
+		return "the target pod is gone"
+	}
+	return ""
+}
+
+func (r *Reconciler) fail(p *pass, why string) {
+	r.enter(p, v1.MigrationFailed)
+	r.event(p.migration, corev1.EventTypeWarning, reasonFailed, why)
+	setCondition(p.migration, v1.VirtualMachineInstanceMigrationConditionType("Failed"), corev1.ConditionTrue, reasonFailed, why, r.Now())
+}
+
+func setCondition(m *v1.VirtualMachineInstanceMigration, kind v1.VirtualMachineInstanceMigrationConditionType, status corev1.ConditionStatus, reason, message string, now time.Time) {
+	for i := range m.Status.Conditions {
+		if c := &m.Status.Conditions[i]; c.Type == kind {
+			if c.Status != status {
+				c.LastTransitionTime = metav1.NewTime(now)
+			}
+			c.Status, c.Reason, c.Message = status, reason, message
+			return
+		}
+	}
+	m.Status.Conditions = append(m.Status.Conditions, v1.VirtualMachineInstanceMigrationCondition{
+		Type: kind, Status: status, Reason: reason, Message: message, LastTransitionTime: metav1.NewTime(now),
+	})
+}
+
+// accept refuses what can never work.
+func (r *Reconciler) accept(ctx context.Context, p *pass) error {
+	others, err := r.unfinished(ctx, p.migration.Namespace)
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		if other.Spec.VMIName == p.migration.Spec.VMIName && other.UID != p.migration.UID && other.Status.Phase != v1.MigrationPhaseUnset {
+			r.fail(p, "migration "+other.Name+" of the same virtual machine instance is under way")
+			return nil
+		}
+	}
+	r.enter(p, v1.MigrationPending)
+	return nil
+}
+
+// admit lets a migration begin when there is room for it: in the cluster, and on the node it leaves.
+func (r *Reconciler) admit(ctx context.Context, p *pass) error {
+	if p.target != nil {
+		r.enter(p, v1.MigrationScheduling)
+		return nil
+	}
+	if why := migratable(p.vmi, r.Config.Get().Migration.UnsafeOverride); why != "" {
+		r.fail(p, why)
+		return nil
+	}
+	room, err := r.room(ctx, p)
+	if err != nil {
+		return err
+	}
+	if !room || p.source == nil {
+		p.after = retryAdmission
+		return nil
+	}
+	if err := r.createTarget(ctx, p); err != nil {
+		return err
+	}
+	r.enter(p, v1.MigrationScheduling)
+	return nil
+}
+
+func migratable(vmi *v1.VirtualMachineInstance, override bool) string {
+	if vmi.Status.Phase != v1.Running {
+		return fmt.Sprintf("the virtual machine instance is %s, not Running", vmi.Status.Phase)
+	}
+	for _, c := range vmi.Status.Conditions {
+		if c.Type == v1.VirtualMachineInstanceIsMigratable && c.Status == corev1.ConditionFalse && !override {
+			return fmt.Sprintf("the virtual machine instance cannot migrate: %s: %s", c.Reason, c.Message)
+		}
+	}
+	return ""
+}
+
+func (r *Reconciler) room(ctx context.Context, p *pass) (bool, error) {
+	all, err := r.unfinished(ctx, "")
+	if err != nil {
+		return false, err
+	}
+	limits := r.Config.Get().Migration
+	var running, leaving uint32
+	for _, other := range all {
+		if other.UID == p.migration.UID || other.Status.Phase == v1.MigrationPhaseUnset || other.Status.Phase == v1.MigrationPending {
+			continue
+		}
+		running++
+		if s := other.Status.MigrationState; s != nil && s.SourceNode == p.vmi.Status.NodeName {
+			leaving++
+		}
+	}
+	return running < limits.ParallelPerCluster && leaving < limits.ParallelOutboundPerNode, nil
+}
+
+// schedule waits for the target's launcher to run.
+func (r *Reconciler) schedule(p *pass) error {
+	if p.target == nil {
+		return nil // the cache is still to learn of it
+	}
+	if launcherRuns(p.target) {
+		r.enter(p, v1.MigrationScheduled)
+		return nil
+	}
+	limit, why := pendingTime, "the target pod did not start"
+	for _, c := range p.target.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+			limit, why = unschedulableTime, "no node can take the target pod: "+c.Message
+		}
+	}
+	left := limit - r.Now().Sub(p.target.CreationTimestamp.Time)
+	if left <= 0 {
+		r.fail(p, fmt.Sprintf("%s within %s", why, limit))
+		return nil
+	}
+	p.after = left
+	return nil
+}
+
+func launcherRuns(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodRunning && slices.ContainsFunc(pod.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool {
+		return c.State.Running != nil
+	})
+}
+
+// follow draws the phase from what the nodes report.
+func (r *Reconciler) follow(p *pass) error {
+	state := p.state()
+	if state == nil {
+		return nil // the cache is still to learn of the handover
+	}
+	switch {
+	case state.Completed:
+		r.enter(p, v1.MigrationSucceeded)
+		r.event(p.migration, corev1.EventTypeNormal, reasonSucceeded, "moved from "+state.SourceNode+" to "+state.TargetNode)
+	case state.StartTimestamp != nil && p.migration.Status.Phase != v1.MigrationRunning:
+		r.enter(p, v1.MigrationRunning)
+	case state.StartTimestamp == nil && state.TargetNodeAddress != "" && p.migration.Status.Phase == v1.MigrationPreparingTarget:
+		r.enter(p, v1.MigrationTargetReady)
+	}
+	return nil
+}
+
+// abort ends a migration whose object is deleted. Before the handover that is the target pod's end; afterwards the nodes must
+// stop, and one of them may be faster.
+func (r *Reconciler) abort(ctx context.Context, p *pass) error {
+	state := p.state()
+	if state == nil {
+		r.fail(p, "the migration was cancelled")
+		return nil
+	}
+	if state.Completed {
+		return r.follow(p)
+	}
+	setCondition(p.migration, v1.VirtualMachineInstanceMigrationAbortRequested, corev1.ConditionTrue, "Deleted", "the migration was cancelled", r.Now())
+	if state.AbortRequested {
+		return nil
+	}
+	next := p.vmi.DeepCopy()
+	next.Status.MigrationState.AbortRequested = true
+	if state.StartTimestamp == nil {
+		// Nothing moves yet: the target's agent stops when it sees the failure.
+		now := metav1.NewTime(r.Now())
+		next.Status.MigrationState.Failed, next.Status.MigrationState.EndTimestamp = true, &now
+		next.Status.MigrationState.FailureReason = "cancelled before it started"
+		next.Status.MigrationState.AbortStatus = v1.MigrationAbortSucceeded
+	}
+	_, err := r.vmis.Patch(ctx, p.vmi, next)
+	return err
+}
+
+// outdated gives the migrations of a VMI that ended before the newest kept ones.
+func outdated(all []v1.VirtualMachineInstanceMigration, vmi string) []*v1.VirtualMachineInstanceMigration {
+	var ended []*v1.VirtualMachineInstanceMigration
+	for i := range all {
+		if m := &all[i]; m.Spec.VMIName == vmi && m.IsFinal() && m.DeletionTimestamp == nil {
+			ended = append(ended, m)
+		}
+	}
+	if len(ended) <= kept {
+		return nil
+	}
+	slices.SortFunc(ended, func(a, b *v1.VirtualMachineInstanceMigration) int {
+		return b.CreationTimestamp.Compare(a.CreationTimestamp.Time)
+	})
+	return ended[kept:]
+}

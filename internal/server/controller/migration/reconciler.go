@@ -1,0 +1,252 @@
+// Package migration moves running guests to other nodes, as far as the cluster is concerned: it admits migrations within their
+// limits, makes the target's pod, hands over to the two nodes' agents, and tells what became of it.
+//
+// The agents do the moving. What they report stands in the VMI's status.migrationState; this package copies it and draws the
+// migration's phase from it, so that a controller which starts in the middle goes on where it was.
+package migration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	v1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"virtctl/internal/clusterconfig"
+	"virtctl/internal/server/controller/index"
+	"virtctl/internal/server/controller/writer"
+)
+
+// Options is what a Reconciler works with.
+type Options struct {
+	Client client.Client
+	// Live reads from the API server, where an old cache would mislead.
+	Live          client.Reader
+	Config        *clusterconfig.Source
+	Recorder      events.EventRecorder
+	LauncherImage string
+	Now           func() time.Time
+}
+
+// Reconciler reconciles VirtualMachineInstanceMigrations.
+type Reconciler struct {
+	Options
+	writer *writer.Writer
+	vmis   *writer.Writer
+}
+
+// New gives a Reconciler.
+func New(o Options) *Reconciler {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Reconciler{Options: o, writer: writer.New(o.Client), vmis: writer.New(o.Client)}
+}
+
+// Setup adds the reconciler to the manager.
+func (r *Reconciler) Setup(mgr manager.Manager) error {
+	err := builder.ControllerManagedBy(mgr).
+		Named("virtualmachineinstancemigration").
+		For(&v1.VirtualMachineInstanceMigration{}).
+		Watches(&v1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(r.ofVMI)).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.ofPod)).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("set up the migration controller: %w", err)
+	}
+	return nil
+}
+
+// ofVMI gives the unfinished migrations of a VMI.
+func (r *Reconciler) ofVMI(ctx context.Context, vmi client.Object) []reconcile.Request {
+	all, err := r.unfinished(ctx, vmi.GetNamespace())
+	if err != nil {
+		return nil
+	}
+	var out []reconcile.Request
+	for _, m := range all {
+		if m.Spec.VMIName == vmi.GetName() {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(m)})
+		}
+	}
+	return out
+}
+
+func (r *Reconciler) ofPod(_ context.Context, pod client.Object) []reconcile.Request {
+	name := pod.GetAnnotations()[v1.MigrationJobNameAnnotation]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: name}}}
+}
+
+// unfinished lists the migrations that are not over; an empty namespace means all.
+func (r *Reconciler) unfinished(ctx context.Context, namespace string) ([]*v1.VirtualMachineInstanceMigration, error) {
+	var list v1.VirtualMachineInstanceMigrationList
+	if err := r.Client.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+		return nil, fmt.Errorf("list the migrations: %w", err)
+	}
+	var out []*v1.VirtualMachineInstanceMigration
+	for i := range list.Items {
+		if !list.Items[i].IsFinal() {
+			out = append(out, &list.Items[i])
+		}
+	}
+	return out, nil
+}
+
+// pass is one reconciliation.
+type pass struct {
+	before, migration *v1.VirtualMachineInstanceMigration
+	// vmi is nil when it is gone.
+	vmi            *v1.VirtualMachineInstance
+	source, target *corev1.Pod
+	after          time.Duration
+}
+
+// state is what the nodes report of this very migration, nil before the handover.
+func (p *pass) state() *v1.VirtualMachineInstanceMigrationState {
+	if p.vmi == nil || p.vmi.Status.MigrationState == nil || p.vmi.Status.MigrationState.MigrationUID != p.migration.UID {
+		return nil
+	}
+	return p.vmi.Status.MigrationState
+}
+
+// Reconcile brings one migration forward by as many phases as it can.
+func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	p, err := r.begin(ctx, req.NamespacedName)
+	if p == nil || err != nil {
+		return reconcile.Result{}, err
+	}
+	for moved := true; moved && err == nil; {
+		phase := p.migration.Status.Phase
+		if err = r.advance(ctx, p); err == nil {
+			moved = phase != p.migration.Status.Phase
+		}
+	}
+	if state := p.state(); state != nil {
+		p.migration.Status.MigrationState = state.DeepCopy()
+	}
+	// The status first: a finalizer that goes takes the object with it.
+	status := p.migration.DeepCopy()
+	_, failed := r.writer.PatchStatus(ctx, p.before, status)
+	if err = errors.Join(err, failed); err != nil {
+		return reconcile.Result{}, err
+	}
+	if p.migration.IsFinal() {
+		if err := r.cleanUp(ctx, p, status); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	return reconcile.Result{RequeueAfter: p.after}, nil
+}
+
+func (r *Reconciler) begin(ctx context.Context, key types.NamespacedName) (*pass, error) {
+	m := &v1.VirtualMachineInstanceMigration{}
+	if err := r.Client.Get(ctx, key, m); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.writer.Forget(key)
+			return nil, nil
+		}
+		return nil, err
+	}
+	if r.writer.Stale(m) {
+		return nil, nil
+	}
+	p := &pass{before: m, migration: m.DeepCopy()}
+	vmi := &v1.VirtualMachineInstance{}
+	err := r.Client.Get(ctx, types.NamespacedName{Namespace: m.Namespace, Name: m.Spec.VMIName}, vmi)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, err
+	}
+	if err == nil {
+		p.vmi = vmi
+		if err := r.findPods(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func (r *Reconciler) findPods(ctx context.Context, p *pass) error {
+	pods, err := index.OwnedPods(ctx, r.Client, p.vmi.Namespace, p.vmi.UID)
+	if err != nil {
+		return err
+	}
+	for i := range pods {
+		pod := &pods[i]
+		switch {
+		case pod.Labels[v1.MigrationJobLabel] == string(p.migration.UID):
+			p.target = pod
+		case p.state() != nil && pod.Name == p.state().SourcePod:
+			p.source = pod
+		case p.state() == nil && pod.Spec.NodeName == p.vmi.Status.NodeName && pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil:
+			p.source = pod
+		}
+	}
+	return nil
+}
+
+// cleanUp takes away what a migration that is over leaves: the pod the guest is not in, its own finalizer, and migrations
+// that ended long before.
+func (r *Reconciler) cleanUp(ctx context.Context, p *pass, stored *v1.VirtualMachineInstanceMigration) error {
+	leftover := p.target
+	if p.migration.Status.Phase == v1.MigrationSucceeded {
+		leftover = p.source
+	}
+	if leftover != nil && leftover.DeletionTimestamp == nil {
+		err := r.Client.Delete(ctx, leftover, client.Preconditions{UID: &leftover.UID})
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			return fmt.Errorf("delete the pod that the guest left: %w", err)
+		}
+	}
+	if controllerutil.ContainsFinalizer(stored, v1.VirtualMachineInstanceMigrationFinalizer) {
+		free := stored.DeepCopy()
+		controllerutil.RemoveFinalizer(free, v1.VirtualMachineInstanceMigrationFinalizer)
+		if _, err := r.writer.Patch(ctx, stored, free); err != nil {
+			return err
+		}
+	}
+	return r.forgetOld(ctx, p.migration)
+}
+
+// kept is how many migrations of a VMI that are over stay to be looked at.
+const kept = 5
+
+func (r *Reconciler) forgetOld(ctx context.Context, m *v1.VirtualMachineInstanceMigration) error {
+	var list v1.VirtualMachineInstanceMigrationList
+	if err := r.Client.List(ctx, &list, client.InNamespace(m.Namespace)); err != nil {
+		return fmt.Errorf("list the migrations: %w", err)
+	}
+	for _, old := range outdated(list.Items, m.Spec.VMIName) {
+		if err := r.Client.Delete(ctx, old); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("delete the old migration %s: %w", old.Name, err)
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) event(m *v1.VirtualMachineInstanceMigration, kind, reason, note string) {
+	r.Recorder.Eventf(m, nil, kind, reason, "Migrate", "%s", note)
+}
+
+// enter changes the phase and notes when.
+func (r *Reconciler) enter(p *pass, phase v1.VirtualMachineInstanceMigrationPhase) {
+	s := &p.migration.Status
+	s.Phase = phase
+	s.PhaseTransitionTimestamps = append(s.PhaseTransitionTimestamps, v1.VirtualMachineInstanceMigrationPhaseTransitionTimestamp{
+		Phase: phase, PhaseTransitionTimestamp: metav1.NewTime(r.Now()),
+	})
+}

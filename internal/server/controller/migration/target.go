@@ -1,0 +1,149 @@
+package migration
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	v1 "kubevirt.io/api/core/v1"
+
+	"virtctl/internal/clusterconfig"
+	"virtctl/internal/libvirt/layout"
+)
+
+// createTarget makes the pod the guest shall move into. Its name follows from the migration's UID, so that creating it twice
+// cannot succeed.
+func (r *Reconciler) createTarget(ctx context.Context, p *pass) error {
+	pod := targetPod(p, r.LauncherImage)
+	err := r.Client.Create(ctx, pod)
+	switch {
+	case apierrors.IsAlreadyExists(err):
+		return nil
+	case apierrors.IsForbidden(err):
+		r.fail(p, "the target pod is refused: "+err.Error())
+		return nil
+	case err != nil:
+		return fmt.Errorf("create the target pod: %w", err)
+	}
+	p.target = pod
+	return nil
+}
+
+// targetPod is the source's pod once more, on another node: what the guest sees must not change with the cluster's settings.
+// Only the launcher may be newer.
+func targetPod(p *pass, image string) *corev1.Pod {
+	m, vmi, source := p.migration, p.vmi, p.source
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: source.Namespace, Name: targetName(vmi, m),
+			Labels: maps.Clone(source.Labels), Annotations: maps.Clone(source.Annotations),
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(vmi, v1.VirtualMachineInstanceGroupVersionKind)},
+		},
+		Spec: *source.Spec.DeepCopy(),
+	}
+	if pod.Labels == nil {
+		pod.Labels = map[string]string{}
+	}
+	if pod.Annotations == nil {
+		pod.Annotations = map[string]string{}
+	}
+	delete(pod.Labels, v1.NodeNameLabel)
+	delete(pod.Labels, v1.OutdatedLauncherImageLabel)
+	delete(pod.Annotations, "k8s.v1.cni.cncf.io/network-status")
+	pod.Labels[v1.MigrationJobLabel] = string(m.UID)
+	pod.Annotations[v1.MigrationJobNameAnnotation] = m.Name
+	spec := &pod.Spec
+	spec.NodeName = ""
+	for key, value := range m.Spec.AddedNodeSelector {
+		if spec.NodeSelector == nil {
+			spec.NodeSelector = map[string]string{}
+		}
+		spec.NodeSelector[key] = value
+	}
+	for i := range spec.Containers {
+		if spec.Containers[i].Name == layout.ComputeContainer {
+			spec.Containers[i].Image = image
+		}
+	}
+	awayFromSource(spec, vmi)
+	return pod
+}
+
+func targetName(vmi *v1.VirtualMachineInstance, m *v1.VirtualMachineInstanceMigration) string {
+	sum := sha256.Sum256([]byte(m.UID))
+	suffix := "-" + hex.EncodeToString(sum[:])[:5]
+	name := "virt-launcher-" + vmi.Name
+	if room := 63 - len(suffix); len(name) > room {
+		name = strings.TrimRight(name[:room], "-.")
+	}
+	return name + suffix
+}
+
+// awayFromSource keeps the target off the node where a pod of this VMI runs.
+func awayFromSource(spec *corev1.PodSpec, vmi *v1.VirtualMachineInstance) {
+	if spec.Affinity == nil {
+		spec.Affinity = &corev1.Affinity{}
+	}
+	if spec.Affinity.PodAntiAffinity == nil {
+		spec.Affinity.PodAntiAffinity = &corev1.PodAntiAffinity{}
+	}
+	anti := spec.Affinity.PodAntiAffinity
+	anti.RequiredDuringSchedulingIgnoredDuringExecution = append(anti.RequiredDuringSchedulingIgnoredDuringExecution, corev1.PodAffinityTerm{
+		TopologyKey:   corev1.LabelHostname,
+		LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{v1.CreatedByLabel: string(vmi.UID)}},
+	})
+}
+
+// handOver tells the two nodes' agents to move the guest.
+func (r *Reconciler) handOver(ctx context.Context, p *pass) error {
+	if p.state() != nil {
+		r.enter(p, v1.MigrationPreparingTarget)
+		return nil
+	}
+	if p.source == nil || p.target == nil {
+		return nil
+	}
+	if other := p.vmi.Status.MigrationState; other != nil && !other.Completed && !other.Failed {
+		p.after = retryAdmission
+		return nil
+	}
+	next := p.vmi.DeepCopy()
+	next.Status.MigrationState = &v1.VirtualMachineInstanceMigrationState{
+		MigrationUID: p.migration.UID, Mode: v1.MigrationPreCopy,
+		SourceNode: p.source.Spec.NodeName, SourcePod: p.source.Name,
+		TargetNode: p.target.Spec.NodeName, TargetPod: p.target.Name,
+		VMIMConfigurationOptions: effective(r.Config.Get().Migration),
+	}
+	if next.Labels == nil {
+		next.Labels = map[string]string{}
+	}
+	next.Labels[v1.MigrationTargetNodeNameLabel] = p.target.Spec.NodeName
+	wrote, err := r.vmis.Patch(ctx, p.vmi, next)
+	if err != nil || !wrote || next.ResourceVersion == p.vmi.ResourceVersion {
+		return err
+	}
+	p.vmi = next
+	r.event(p.migration, corev1.EventTypeNormal, reasonHandedOver, "the nodes "+p.source.Spec.NodeName+" and "+p.target.Spec.NodeName+" move the guest")
+	r.enter(p, v1.MigrationPreparingTarget)
+	return nil
+}
+
+// effective is the configuration a migration runs with to its end, whatever becomes of the cluster's.
+func effective(m clusterconfig.Migration) *v1.VMIMConfigurationOptions {
+	bandwidth := m.Bandwidth.DeepCopy()
+	out := &v1.VMIMConfigurationOptions{
+		AllowAutoConverge: &m.AllowAutoConverge, AllowPostCopy: &m.AllowPostCopy, AllowWorkloadDisruption: &m.AllowWorkloadDisruption,
+		BandwidthPerMigration: &bandwidth, CompletionTimeoutPerGiB: &m.CompletionSecondsPerGiB, ProgressTimeout: &m.ProgressSeconds,
+		MaxDowntimeMs: &m.MaxDowntimeMillis, UnsafeMigrationOverride: &m.UnsafeOverride, DisableTLS: &m.DisableTLS,
+	}
+	if m.Network != "" {
+		out.Network = &m.Network
+	}
+	return out
+}
