@@ -3,6 +3,7 @@ package subresource
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -30,12 +31,7 @@ func (s *Server) console(w http.ResponseWriter, r *http.Request, vm target) erro
 }
 
 func (s *Server) vnc(w http.ResponseWriter, r *http.Request, vm target) error {
-	key := sessionKey{vm.name, "vnc"}
-	if keep, _ := strconv.ParseBool(r.URL.Query().Get("preserveSession")); keep && s.sessions.busy(key) {
-		return &statusError{http.StatusServiceUnavailable, "somebody else uses the VNC display of " + vm.name.String() +
-			"; connect without preserveSession to take it over"}
-	}
-	return s.stream(w, r, key, vm.client.VNC)
+	return s.stream(w, r, sessionKey{vm.name, "vnc"}, vm.client.VNC)
 }
 
 func (s *Server) screenshot(w http.ResponseWriter, r *http.Request, vm target) error {
@@ -53,14 +49,17 @@ func (s *Server) screenshot(w http.ResponseWriter, r *http.Request, vm target) e
 
 // stream joins a websocket with a stream of the launcher. The launcher is asked first, so that its refusal is an HTTP error.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, key sessionKey, open func(context.Context) (*os.File, error)) error {
-	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
-	defer cancel()
-	file, err := open(ctx)
-	if err != nil {
-		return err
+	if !websocket.IsWebSocketUpgrade(r) {
+		return &statusError{http.StatusBadRequest, "this is a websocket; connect with a websocket client"}
 	}
-	guest, err := net.FileConn(file)
-	_ = file.Close()
+	preserve, _ := strconv.ParseBool(r.URL.Query().Get("preserveSession"))
+	kicked, end, ok := s.sessions.begin(key, preserve)
+	if !ok {
+		return &statusError{http.StatusServiceUnavailable, "somebody else uses the " + key.kind + " of " + key.vm.String() +
+			"; connect without preserveSession to take it over"}
+	}
+	defer end()
+	guest, err := openStream(r.Context(), open)
 	if err != nil {
 		return err
 	}
@@ -77,21 +76,34 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, key sessionKey, 
 	if err != nil {
 		return nil // answered by the upgrader
 	}
-	end := s.sessions.begin(key, func() { closeWith(ws, websocket.CloseNormalClosure, "another session has taken over") })
-	defer end()
-	join(ws, guest)
+	join(ws, guest, kicked)
 	return nil
 }
 
-// join copies both ways until one side ends.
-func join(ws *websocket.Conn, guest net.Conn) {
+func openStream(ctx context.Context, open func(context.Context) (*os.File, error)) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	file, err := open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil, fmt.Errorf("use the launcher's stream: %w", err)
+	}
+	return conn, nil
+}
+
+// join copies both ways until one side ends or another session takes over.
+func join(ws *websocket.Conn, guest net.Conn, kicked <-chan struct{}) {
 	defer ws.Close()
 	var copying sync.WaitGroup
 	done := make(chan struct{})
-	copying.Go(func() { keepAlive(ws, done) })
+	copying.Go(func() { watchOver(ws, kicked, done) })
 	copying.Go(func() {
 		fromGuest(ws, guest)
-		closeWith(ws, websocket.CloseNormalClosure, "the stream has ended")
+		closeWith(ws, "the stream has ended")
 		_ = ws.Close()
 	})
 	toGuest(guest, ws)
@@ -129,12 +141,16 @@ func toGuest(guest io.Writer, ws *websocket.Conn) {
 	}
 }
 
-func keepAlive(ws *websocket.Conn, done <-chan struct{}) {
+// watchOver keeps an idle connection alive, and ends one that was taken over.
+func watchOver(ws *websocket.Conn, kicked, done <-chan struct{}) {
 	ticker := time.NewTicker(pingPeriod)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-done:
+			return
+		case <-kicked:
+			closeWith(ws, "another session has taken over")
 			return
 		case <-ticker.C:
 			if err := ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(pingPeriod)); err != nil && !errors.Is(err, websocket.ErrCloseSent) {
@@ -145,10 +161,10 @@ func keepAlive(ws *websocket.Conn, done <-chan struct{}) {
 	}
 }
 
-// closeWith says goodbye; the reader on our side ends when the other side answers or the connection closes.
-func closeWith(ws *websocket.Conn, code int, reason string) {
+// closeWith says goodbye; the reader on our side ends when the other side answers or after a moment. The first goodbye counts.
+func closeWith(ws *websocket.Conn, reason string) {
 	const patience = time.Second
-	_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(patience))
+	_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, reason), time.Now().Add(patience))
 	_ = ws.SetReadDeadline(time.Now().Add(patience))
 }
 
@@ -160,34 +176,30 @@ type sessionKey struct {
 // sessions knows who uses which stream. A new session ends the one before.
 type sessions struct {
 	mu     sync.Mutex
-	active map[sessionKey]*session
+	active map[sessionKey]chan struct{}
 }
 
-type session struct{ kick func() }
-
-func (s *sessions) busy(key sessionKey) bool {
+// begin starts a session; kicked is closed when another takes over. With preserve it does not take over, and may fail.
+func (s *sessions) begin(key sessionKey, preserve bool) (kicked <-chan struct{}, end func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.active[key] != nil
-}
-
-func (s *sessions) begin(key sessionKey, kick func()) (end func()) {
-	mine := &session{kick: kick}
-	s.mu.Lock()
+	old, busy := s.active[key]
+	if busy && preserve {
+		return nil, nil, false
+	}
+	if busy {
+		close(old)
+	}
+	mine := make(chan struct{})
 	if s.active == nil {
-		s.active = map[sessionKey]*session{}
+		s.active = map[sessionKey]chan struct{}{}
 	}
-	old := s.active[key]
 	s.active[key] = mine
-	s.mu.Unlock()
-	if old != nil {
-		old.kick()
-	}
-	return func() {
+	return mine, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.active[key] == mine {
 			delete(s.active, key)
 		}
-	}
+	}, true
 }
