@@ -7,8 +7,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	v1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/yaml"
 
 	"virtctl/internal/server/api/admission/schema"
 	"virtctl/internal/server/api/reply"
@@ -32,9 +32,11 @@ func (s *Server) expandBody(r *request) error {
 	if len(body) == 0 {
 		return apierrors.NewBadRequest("empty request body")
 	}
-	raw, err := yaml.ToJSON(body)
-	if err != nil {
-		return apierrors.NewBadRequest(fmt.Sprintf("Can not unmarshal Request body to struct, error: %s", err))
+	raw := body
+	if !json.Valid(raw) {
+		if raw, err = yaml.YAMLToJSON(body); err != nil {
+			return apierrors.NewBadRequest(fmt.Sprintf("Can not unmarshal Request body to struct, error: %s", err))
+		}
 	}
 	vm := &v1.VirtualMachine{}
 	if causes := schema.Check(raw, vm); len(causes) > 0 {

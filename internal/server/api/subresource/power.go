@@ -2,11 +2,14 @@ package subresource
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	v1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // start makes a stopped VM run, in the way its run strategy knows.
@@ -210,9 +213,8 @@ func (s *Server) change(ctx context.Context, vm *v1.VirtualMachine, dryRun []str
 	case len(queued) > 0:
 		p.test("/status/stateChangeRequests", queued)
 		p.replace("/status/stateChangeRequests", requests)
-	case statusUnset(vm):
-		p.test("/status", nil)
-		p.add("/status", v1.VirtualMachineStatus{StateChangeRequests: requests})
+	case equality.Semantic.DeepEqual(vm.Status, v1.VirtualMachineStatus{}):
+		return s.firstStatus(ctx, vm, dryRun, requests)
 	default:
 		p.test("/status/stateChangeRequests", nil)
 		p.add("/status/stateChangeRequests", requests)
@@ -220,9 +222,17 @@ func (s *Server) change(ctx context.Context, vm *v1.VirtualMachine, dryRun []str
 	return s.patchStatus(ctx, vm, p, dryRun)
 }
 
-// statusUnset tells whether the controller has not seen the VM yet: then the object has no status to patch.
-func statusUnset(vm *v1.VirtualMachine) bool {
-	return equality.Semantic.DeepEqual(vm.Status, v1.VirtualMachineStatus{})
+// firstStatus writes to a VM that the controller has not seen yet. It has no status that a JSON patch could reach into.
+func (s *Server) firstStatus(ctx context.Context, vm *v1.VirtualMachine, dryRun []string, requests []v1.VirtualMachineStateChangeRequest) error {
+	data, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": vm.ResourceVersion},
+		"status":   map[string]any{"stateChangeRequests": requests},
+	})
+	if err != nil {
+		return fmt.Errorf("encode a patch: %w", err)
+	}
+	return s.Client.Status().Patch(ctx, vm, client.RawPatch(types.MergePatchType, data),
+		&client.SubResourcePatchOptions{PatchOptions: client.PatchOptions{DryRun: dryRun}})
 }
 
 func (s *Server) setRunning(ctx context.Context, vm *v1.VirtualMachine, run bool, dryRun []string) error {
