@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"path/filepath"
 	"time"
 
 	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -22,6 +24,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	v1 "kubevirt.io/api/core/v1"
+	instancetypev1beta1 "kubevirt.io/api/instancetype/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	crlog "sigs.k8s.io/controller-runtime/pkg/log"
@@ -49,6 +52,7 @@ type app struct {
 	metrics    *metrics
 	handler    http.Handler
 	health     *health
+	listen     func(context.Context) (net.Listener, error)
 }
 
 // healthTimeout bounds the question whether the Kubernetes API server answers.
@@ -82,16 +86,16 @@ func newApp(o Options, log *slog.Logger) (*app, error) {
 	}
 	a := &app{
 		options: o, log: log, cache: cached, aggregator: aggregator, config: config, streams: stream.NewTracker(),
-		serving: pair(o.ServingDir), metrics: newMetrics(),
+		serving: pair(o.ServingDir), metrics: newMetrics(), listen: listenOn(o.Port),
 	}
 	a.health = &health{checks: []func() error{aggregator.Ready, a.servable}}
 	agents := nodeclient.Pods{Reader: cached, Namespace: o.Namespace}
 	subresources := &subresource.Server{
-		Client: direct, KubeVirts: cached, Config: config, Expander: expand.Literal{}, Streams: a.streams, Sessions: a.metrics, Log: log,
+		Client: direct, KubeVirts: cached, Config: config, Expander: expand.Types{Reader: direct}, Streams: a.streams, Sessions: a.metrics, Log: log,
 		Node:    nodeclient.New(nodeclient.TLS(pair(o.ClientDir), &tlsfile.Bundle{File: o.Authorities}), agents),
 		Healthy: serverVersion(kube),
 	}
-	reviews := &review.Server{Client: direct, Config: config, Namespace: o.Namespace, Expander: expand.Literal{}}
+	reviews := &review.Server{Client: direct, Config: config, Namespace: o.Namespace, Expander: expand.Types{Reader: direct}}
 	guard := access.Guard{Authn: aggregator, Authz: access.NewReviewer(direct), Log: log}
 	a.handler = newHandler(handlers{
 		guard: guard, subresources: subresources.Handlers(), reviews: reviews.Handlers(),
@@ -128,7 +132,9 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, authorizationv1.AddToScheme, v1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, appsv1.AddToScheme, authorizationv1.AddToScheme, v1.AddToScheme, instancetypev1beta1.AddToScheme,
+	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("register API types: %w", err)
 		}
@@ -150,6 +156,11 @@ func mapper() meta.RESTMapper {
 		{corev1.SchemeGroupVersion, "PodList", "pod", meta.RESTScopeNamespace},
 		{corev1.SchemeGroupVersion, "Node", "node", meta.RESTScopeRoot},
 		{authorizationv1.SchemeGroupVersion, "SubjectAccessReview", "subjectaccessreview", meta.RESTScopeRoot},
+		{appsv1.SchemeGroupVersion, "ControllerRevision", "controllerrevision", meta.RESTScopeNamespace},
+		{instancetypev1beta1.SchemeGroupVersion, "VirtualMachineInstancetype", "virtualmachineinstancetype", meta.RESTScopeNamespace},
+		{instancetypev1beta1.SchemeGroupVersion, "VirtualMachineClusterInstancetype", "virtualmachineclusterinstancetype", meta.RESTScopeRoot},
+		{instancetypev1beta1.SchemeGroupVersion, "VirtualMachinePreference", "virtualmachinepreference", meta.RESTScopeNamespace},
+		{instancetypev1beta1.SchemeGroupVersion, "VirtualMachineClusterPreference", "virtualmachineclusterpreference", meta.RESTScopeRoot},
 		{v1.GroupVersion, "KubeVirt", "kubevirt", meta.RESTScopeNamespace},
 		{v1.GroupVersion, "VirtualMachine", "virtualmachine", meta.RESTScopeNamespace},
 		{v1.GroupVersion, "VirtualMachineInstance", "virtualmachineinstance", meta.RESTScopeNamespace},

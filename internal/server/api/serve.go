@@ -43,9 +43,9 @@ func (a *app) run(ctx context.Context) error {
 		}
 	})
 
-	listener, err := (&net.ListenConfig{KeepAlive: 15 * time.Second}).Listen(ctx, "tcp", ":"+strconv.Itoa(a.options.Port))
+	listener, err := a.listen(ctx)
 	if err != nil {
-		return fmt.Errorf("listen: %w; choose another port with --port", err)
+		return err
 	}
 	server := &http.Server{
 		Handler: a.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
@@ -66,6 +66,17 @@ func (a *app) run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	return a.shutdown(server)
+}
+
+// listenOn opens the server's port.
+func listenOn(port int) func(context.Context) (net.Listener, error) {
+	return func(ctx context.Context) (net.Listener, error) {
+		l, err := (&net.ListenConfig{KeepAlive: 15 * time.Second}).Listen(ctx, "tcp", ":"+strconv.Itoa(port))
+		if err != nil {
+			return nil, fmt.Errorf("listen: %w; choose another port with --port", err)
+		}
+		return l, nil
+	}
 }
 
 // shutdown lets consoles drain: first nobody new is sent here, then nobody new is let in, then those inside may finish.
