@@ -36,9 +36,29 @@ var (
 	ready = column("Ready", "string", ".status.conditions[?(@.type=='Ready')].status")
 )
 
-const core = "kubevirt.io/api/core/v1"
+const (
+	core         = "kubevirt.io/api/core/v1"
+	instancetype = "kubevirt.io/api/instancetype/v1beta1"
+)
 
-var definitions = []definition{
+// instancetypes are the four kinds of instance types and preferences.
+func instancetypes() []definition {
+	kind := func(kind, plural string, scope extv1.ResourceScope, short ...string) definition {
+		return definition{
+			pkg: instancetype, group: "instancetype.kubevirt.io", kind: kind, plural: plural, singular: plural[:len(plural)-1],
+			shortNames: short, scope: scope, versions: []string{"v1beta1"},
+		}
+	}
+	return []definition{
+		kind("VirtualMachineInstancetype", "virtualmachineinstancetypes", extv1.NamespaceScoped, "vminstancetype", "vminstancetypes", "vmf", "vmfs"),
+		kind("VirtualMachineClusterInstancetype", "virtualmachineclusterinstancetypes", extv1.ClusterScoped,
+			"vmclusterinstancetype", "vmclusterinstancetypes", "vmcf", "vmcfs"),
+		kind("VirtualMachinePreference", "virtualmachinepreferences", extv1.NamespaceScoped, "vmpref", "vmprefs", "vmp", "vmps"),
+		kind("VirtualMachineClusterPreference", "virtualmachineclusterpreferences", extv1.ClusterScoped, "vmcp", "vmcps"),
+	}
+}
+
+var definitions = append(instancetypes(), []definition{
 	{
 		pkg: core, group: "kubevirt.io", kind: "KubeVirt", plural: "kubevirts", singular: "kubevirt",
 		shortNames: []string{"kv", "kvs"}, scope: extv1.NamespaceScoped, versions: []string{"v1", "v1alpha3"}, status: true,
@@ -81,7 +101,7 @@ var definitions = []definition{
 			column("Ready", "integer", ".status.readyReplicas"), age,
 		},
 	},
-}
+}...)
 
 func scale() *extv1.CustomResourceSubresourceScale {
 	selector := ".status.labelSelector"

@@ -146,6 +146,7 @@ func OperatorAccount(o Options) []runtime.Object {
 		rule(list("admissionregistration.k8s.io"), list("mutatingwebhookconfigurations", "validatingwebhookconfigurations",
 			"validatingadmissionpolicies", "validatingadmissionpolicybindings"), manage),
 		rule(list("scheduling.k8s.io"), list("priorityclasses"), manage),
+		rule(list("instancetype.kubevirt.io"), list("virtualmachineclusterinstancetypes", "virtualmachineclusterpreferences"), manage),
 		rule(list("rbac.authorization.k8s.io"), list("clusterroles", "clusterrolebindings", "roles", "rolebindings"), manage),
 		{
 			APIGroups: list("rbac.authorization.k8s.io"), Resources: list("clusterroles", "roles"), Verbs: list("bind", "escalate"),

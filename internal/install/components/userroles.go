@@ -15,6 +15,8 @@ type userRole struct {
 	resources, migrations []string
 	// kubevirts is the verbs on the installation's own resource.
 	kubevirts []string
+	// clusterTypes is the verbs on cluster-wide instance types and preferences.
+	clusterTypes []string
 	// everyone binds the role to every signed-in user.
 	everyone bool
 }
@@ -26,6 +28,7 @@ var (
 
 var userRoles = []userRole{
 	{name: "kubevirt.io:default", kubevirts: list("get", "list"), everyone: true},
+	{name: "instancetype.kubevirt.io:view", clusterTypes: read, everyone: true},
 	{name: "kubevirt.io:view", aggregateTo: "view", resources: read, migrations: read, kubevirts: list("get", "list")},
 	{name: "kubevirt.io:edit", aggregateTo: "edit", resources: manage, migrations: read, kubevirts: list("get", "list")},
 	{name: "kubevirt.io:admin", aggregateTo: "admin", resources: manageAll, migrations: read},
@@ -59,12 +62,17 @@ func UserRoles(o Options, subresources map[string][]rbacv1.PolicyRule) []runtime
 func (r userRole) rules() []rbacv1.PolicyRule {
 	var out []rbacv1.PolicyRule
 	if len(r.resources) > 0 {
+		out = append(out, rule(list("instancetype.kubevirt.io"), list("virtualmachineinstancetypes", "virtualmachinepreferences"), r.resources))
 		out = append(out, rule(list("kubevirt.io"), list("virtualmachines", "virtualmachineinstances",
 			"virtualmachineinstancepresets", "virtualmachineinstancereplicasets"), r.resources))
 	}
 	if len(r.migrations) > 0 {
 		out = append(out,
 			rule(list("kubevirt.io"), list("virtualmachineinstancemigrations"), r.migrations))
+	}
+	if len(r.clusterTypes) > 0 {
+		out = append(out, rule(list("instancetype.kubevirt.io"),
+			list("virtualmachineclusterinstancetypes", "virtualmachineclusterpreferences"), r.clusterTypes))
 	}
 	if len(r.kubevirts) > 0 {
 		out = append(out, rule(list("kubevirt.io"), list("kubevirts"), r.kubevirts))

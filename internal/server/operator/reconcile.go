@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -154,6 +155,10 @@ func (r *Reconciler) install(ctx context.Context, kv *v1.KubeVirt) (time.Duratio
 		return next, err
 	}
 	if err := r.applier.applyAll(ctx, registrations(opts)); err != nil {
+		return next, err
+	}
+	// Their kinds may not be served yet; the definitions' own status brings us back.
+	if err := r.applier.applyAll(ctx, commonTypes(kv)); err != nil && !meta.IsNoMatchError(err) && !apierrors.IsNotFound(err) {
 		return next, err
 	}
 	return next, r.prune(ctx, opts)
