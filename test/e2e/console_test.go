@@ -5,17 +5,13 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"os"
-	"os/exec"
-	"path/filepath"
 )
 
 // watchConsole attaches to a console, which replays what the guest wrote before, and returns when a text has been seen.
 func watchConsole(ctx context.Context, namespace, name, text string) (bool, string) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(cluster.root, "bin/virtctl"), "-n", namespace, "console", name)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+cluster.kubeconfig, "VIRTCTL_CONFIG=/dev/null")
+	cmd := shared.Program(ctx, "virtctl", "-n", namespace, "console", name)
 	keyboard, err := cmd.StdinPipe()
 	if err != nil {
 		return false, err.Error()

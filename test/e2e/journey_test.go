@@ -19,7 +19,7 @@ func TestMainJourney(t *testing.T) {
 	}
 	j.kubectlIn(j.demo("web", "--run-strategy", "Halted"), "apply", "-f", "-")
 	j.virtctl("start", "web", "--wait", "--timeout", "60s")
-	j.virtctl("create", "vm", "--name", "web2", "--memory", "128Mi", "--volume-containerdisk", "src:localhost/virtctl/demo:"+cluster.tag,
+	j.virtctl("create", "vm", "--name", "web2", "--memory", "128Mi", "--volume-containerdisk", "src:localhost/virtctl/demo:"+shared.Tag,
 		"--apply", "--start", "--wait")
 	list := j.virtctl("get", "vms", "-o", "wide")
 	for _, want := range []string{"web", "web2", "Running", "node0"} {

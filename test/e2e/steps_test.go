@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"virtctl/test/cluster"
 )
 
 // stepTime bounds one command: a journey that takes longer is broken.
@@ -47,7 +49,7 @@ func (j *journey) report() {
 		{"logs", "-n", "kubevirt", "-l", "kubevirt.io=virt-controller", "--tail", "20", "--prefix"},
 	} {
 		r := command(context.Background(), "", "kubectl", args...)
-		j.Logf("kubectl %s\n%s%s", strings.Join(args, " "), r.stdout, r.stderr)
+		j.Logf("kubectl %s\n%s%s", strings.Join(args, " "), r.Stdout, r.Stderr)
 	}
 }
 
@@ -58,22 +60,22 @@ func (j *journey) virtctl(args ...string) string { return j.pipe("", args...) }
 func (j *journey) pipe(stdin string, args ...string) string {
 	j.Helper()
 	r := j.try(stdin, args...)
-	if r.code != 0 {
-		j.Fatalf("virtctl %s: exit code %d after %s\n%s%s", strings.Join(args, " "), r.code, r.took, r.stdout, r.stderr)
+	if r.Code != 0 {
+		j.Fatalf("virtctl %s: exit code %d after %s\n%s%s", strings.Join(args, " "), r.Code, r.Took, r.Stdout, r.Stderr)
 	}
-	return r.stdout
+	return r.Stdout
 }
 
 // refused runs a command that must fail with a code and a message.
 func (j *journey) refused(code int, message string, args ...string) {
 	j.Helper()
 	r := j.try("", args...)
-	if r.code != code || !strings.Contains(r.stderr, message) {
-		j.Errorf("virtctl %s: exit code %d, want %d with %q\n%s%s", strings.Join(args, " "), r.code, code, message, r.stdout, r.stderr)
+	if r.Code != code || !strings.Contains(r.Stderr, message) {
+		j.Errorf("virtctl %s: exit code %d, want %d with %q\n%s%s", strings.Join(args, " "), r.Code, code, message, r.Stdout, r.Stderr)
 	}
 }
 
-func (j *journey) try(stdin string, args ...string) result {
+func (j *journey) try(stdin string, args ...string) cluster.Result {
 	ctx, cancel := context.WithTimeout(context.Background(), stepTime)
 	defer cancel()
 	return command(ctx, stdin, "virtctl", append([]string{"-n", j.namespace}, args...)...)
@@ -85,10 +87,10 @@ func (j *journey) platform(args ...string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), stepTime)
 	defer cancel()
 	r := command(ctx, "", "virtctl", args...)
-	if r.code != 0 {
-		j.Fatalf("virtctl %s: exit code %d after %s\n%s%s", strings.Join(args, " "), r.code, r.took, r.stdout, r.stderr)
+	if r.Code != 0 {
+		j.Fatalf("virtctl %s: exit code %d after %s\n%s%s", strings.Join(args, " "), r.Code, r.Took, r.Stdout, r.Stderr)
 	}
-	return r.stdout
+	return r.Stdout
 }
 
 // kubectl runs a command that must succeed in the test's namespace and returns its data.
@@ -100,13 +102,13 @@ func (j *journey) kubectl(args ...string) string {
 func (j *journey) kubectlIn(stdin string, args ...string) string {
 	j.Helper()
 	r := j.kubectlTry(stdin, args...)
-	if r.code != 0 {
-		j.Fatalf("kubectl %s: exit code %d\n%s%s", strings.Join(args, " "), r.code, r.stdout, r.stderr)
+	if r.Code != 0 {
+		j.Fatalf("kubectl %s: exit code %d\n%s%s", strings.Join(args, " "), r.Code, r.Stdout, r.Stderr)
 	}
-	return strings.TrimSpace(r.stdout)
+	return strings.TrimSpace(r.Stdout)
 }
 
-func (j *journey) kubectlTry(stdin string, args ...string) result {
+func (j *journey) kubectlTry(stdin string, args ...string) cluster.Result {
 	ctx, cancel := context.WithTimeout(context.Background(), stepTime)
 	defer cancel()
 	return command(ctx, stdin, "kubectl", append([]string{"-n", j.namespace}, args...)...)
@@ -115,7 +117,7 @@ func (j *journey) kubectlTry(stdin string, args ...string) result {
 // demo is the manifest of a machine with the demo guest.
 func (j *journey) demo(name string, args ...string) string {
 	return j.virtctl(append([]string{
-		"create", "vm", "--name", name, "--memory", "128Mi", "--volume-containerdisk", "src:localhost/virtctl/demo:" + cluster.tag,
+		"create", "vm", "--name", name, "--memory", "128Mi", "--volume-containerdisk", "src:localhost/virtctl/demo:" + shared.Tag,
 		"--termination-grace-period", "20",
 	}, args...)...)
 }
