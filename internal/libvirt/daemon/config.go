@@ -103,7 +103,8 @@ func hostUUID(path string) (string, error) {
 }
 
 // environment is all the daemon sees. One malloc arena saves a quarter of its memory. libvirt looks its own host name up when it
-// starts a domain: where /etc/hosts does not answer and DNS is down, the resolver options bound the wait to a second.
+// starts or migrates a domain. Kubelet writes the name to /etc/hosts; where that does not answer and DNS is down, these resolver
+// options bound each look-up to one query of one second.
 func environment(dirs Dirs) []string {
 	return []string{
 		"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
@@ -113,8 +114,8 @@ func environment(dirs Dirs) []string {
 		"XDG_RUNTIME_DIR=" + dirs.Runtime,
 		"XDG_CONFIG_HOME=" + dirs.Config,
 		"MALLOC_ARENA_MAX=1",
-		"RES_OPTIONS=timeout:1 attempts:1 ndots:0",
-		"LOCALDOMAIN=.",
+		"RES_OPTIONS=timeout:1 attempts:1 ndots:1 no-tld-query",
+		"LOCALDOMAIN=invalid",
 	}
 }
 

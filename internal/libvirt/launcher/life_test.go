@@ -197,3 +197,31 @@ func TestTerminatedBeforeStart(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 }
+
+// blackHole makes the pod's name server one that never answers.
+const blackHole = `ip link add dead0 type bridge
+ip link set dead0 up
+ip link add dead1 type veth peer name dead2
+ip link set dead1 master dead0
+ip link set dead1 up
+ip link set dead2 up
+ip address add 10.255.255.1/24 dev dead0
+ip neighbor add 10.255.255.53 lladdr 02:00:00:00:00:53 dev dead0
+`
+
+// Cluster DNS may be down: nothing a launcher does may wait for it, even where /etc/hosts does not know the pod's own name.
+func TestLifeWithoutDNS(t *testing.T) {
+	p := newPod(t, podOptions{setup: blackHole})
+	began := time.Now()
+	p.start(domainXML(""))
+	started := time.Since(began)
+	w := p.watch()
+	w.state(wire.StateRunning)
+	began = time.Now()
+	_, err := p.Destroy(p.context())
+	must(t, err)
+	t.Logf("start %s, destroy %s", started, time.Since(began))
+	if started > 15*time.Second || time.Since(began) > 10*time.Second {
+		t.Error("something waits for DNS")
+	}
+}

@@ -53,12 +53,14 @@ func becomePod(dir string, args []string) error {
 	root := filepath.Join(dir, "root")
 	mounts := []mount{
 		{"none", "/", "", syscall.MS_REC | syscall.MS_PRIVATE, ""},
-		{rootfs, root, "", syscall.MS_BIND, ""},
-		{"", root, "", syscall.MS_REMOUNT | syscall.MS_BIND | syscall.MS_RDONLY, ""},
+		// What a container runtime puts on top of an image: files about names.
+		{"overlay", root, "overlay", syscall.MS_RDONLY, "lowerdir=" + filepath.Join(dir, "names") + ":" + rootfs},
 		{"proc", root + "/proc", "proc", 0, ""},
 		{"sysfs", root + "/sys", "sysfs", syscall.MS_RDONLY, ""},
 		{filepath.Join(dir, "dev"), root + "/dev", "", syscall.MS_BIND | syscall.MS_REC, ""},
 		{filepath.Join(dir, "run"), root + "/run", "", syscall.MS_BIND, ""},
+		// swtpm_setup insists on /tmp.
+		{filepath.Join(dir, "tmp"), root + "/tmp", "", syscall.MS_BIND, ""},
 	}
 	devices := filepath.Join(dir, "dev")
 	names := []string{"null", "zero", "full", "random", "urandom", "tty", "net/tun"}
@@ -203,9 +205,11 @@ func newPod(t *testing.T, o podOptions) *pod {
 		t.Fatal(err)
 	}
 	must(t, os.Chmod(dir, 0o755))
-	for _, d := range []string{"root", "dev", "dev/shm", "dev/pts", "run", "run/kubevirt-private", "run/kubevirt/sockets", "run/boot", "etc"} {
+	for _, d := range []string{"root", "dev", "dev/shm", "dev/pts", "run", "run/kubevirt-private", "run/kubevirt/sockets", "run/boot", "tmp", "names/etc"} {
 		must(t, os.MkdirAll(filepath.Join(dir, d), 0o755))
 	}
+	must(t, os.WriteFile(filepath.Join(dir, "names/etc/resolv.conf"), []byte("search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.255.255.53\noptions ndots:5\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, "names/etc/hosts"), []byte("127.0.0.1 localhost\n"), 0o644))
 	for name, content := range o.volumes {
 		path := filepath.Join(dir, "run", name)
 		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
@@ -216,6 +220,7 @@ func newPod(t *testing.T, o podOptions) *pod {
 		must(t, err)
 		must(t, os.WriteFile(filepath.Join(dir, "run", name), content, 0o755))
 	}
+	must(t, os.Chmod(filepath.Join(dir, "tmp"), 0o777))
 	must(t, filepath.WalkDir(filepath.Join(dir, "run"), func(path string, _ os.DirEntry, err error) error {
 		return errors.Join(err, os.Lchown(path, layout.UID, layout.UID))
 	}))
