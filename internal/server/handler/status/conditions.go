@@ -53,6 +53,10 @@ func removeCondition(status *v1.VirtualMachineInstanceStatus, kind v1.VirtualMac
 	})
 }
 
+func hasCondition(status *v1.VirtualMachineInstanceStatus, kind v1.VirtualMachineInstanceConditionType) bool {
+	return slices.ContainsFunc(status.Conditions, func(c v1.VirtualMachineInstanceCondition) bool { return c.Type == kind })
+}
+
 func setFailure(status *v1.VirtualMachineInstanceStatus, o *Observed) {
 	setCondition(status, condition{
 		v1.VirtualMachineInstanceSynchronized, corev1.ConditionFalse, ReasonSyncFailed, o.Failure.Error(),

@@ -28,6 +28,8 @@ type Observed struct {
 	// Agent tells that the guest's agent is there; Guest is what it says, nil if it has not said anything.
 	Agent bool
 	Guest *wire.GuestInfo
+	// AgentPending tells that the agent is connected and has yet to be asked: what an earlier handler wrote about it stays.
+	AgentPending bool
 	// HostModel tells that the node knows its host-model CPU; false keeps guests with host-model where they are.
 	HostModel bool
 	// Failure is why the domain could not be started.
@@ -57,8 +59,10 @@ func Apply(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceStat
 	}
 	removeFailure(status)
 	setDomain(vmi, status, o)
-	setInterfaces(vmi, status, o)
-	setGuest(status, o)
+	if !o.AgentPending || !hasCondition(status, v1.VirtualMachineInstanceAgentConnected) {
+		setInterfaces(vmi, status, o)
+		setGuest(status, o)
+	}
 	setPaused(status, o)
 	setMigratable(vmi, status, o)
 }

@@ -83,17 +83,34 @@ func TestStart(t *testing.T) {
 	}
 }
 
+// The whole life of a VM with an agent: an idle cluster writes nothing, and a busy one little.
+func TestWritesOfALife(t *testing.T) {
+	w := newWorld(t, newVMI(), script{Agent: true})
+	w.until("agent", func(vmi *v1.VirtualMachineInstance) bool { return vmi.Status.GuestOSInfo.ID == "demo" })
+	if err := w.client.Delete(t.Context(), w.vmi()); err != nil {
+		t.Fatal(err)
+	}
+	w.reconcile()
+	w.until("ended", (*v1.VirtualMachineInstance).IsFinal)
+	w.ends()
+	if patches, events := w.writes.seen(); patches > 3 || len(events) > 2 {
+		t.Errorf("%d patches and events %v, want at most three (running, agent, ended) and two", patches, events)
+	}
+}
+
 // kill -9 of the handler must cost nothing: no restart of the guest, no write.
 func TestHandlerRestart(t *testing.T) {
-	w := newWorld(t, newVMI(), script{})
-	before := w.until("running", running)
+	w := newWorld(t, newVMI(), script{Agent: true})
+	before := w.until("agent", func(vmi *v1.VirtualMachineInstance) bool {
+		return conditionOf(vmi, v1.VirtualMachineInstanceAgentConnected) != nil && vmi.Status.GuestOSInfo.ID == "demo"
+	})
 	w.stop()
 	w.startHandler()
 	l := func() bool {
 		_, ok := w.set.Running(types.NamespacedName{Namespace: "default", Name: "web"})
 		return ok
 	}
-	w.until("found again", func(*v1.VirtualMachineInstance) bool { return l() })
+	w.until("found again", func(*v1.VirtualMachineInstance) bool { return l() && w.set.Ensure(w.ref()).View().Guest != nil })
 	w.reconcile()
 	after := w.vmi()
 	if before.ResourceVersion != after.ResourceVersion {

@@ -145,7 +145,8 @@ func (s *session) learn(ctx context.Context) error {
 func (s *session) observed(failure error) *status.Observed {
 	o := &status.Observed{
 		Now: s.r.Now(), Node: s.r.NodeName, PodUID: s.ref.PodUID, State: *s.view.State, Domain: s.mem.domain,
-		Agent: s.view.Agent, Guest: s.view.Guest, HostModel: s.r.Node.HostModel(), Failure: failure,
+		Agent: s.view.Agent, Guest: s.view.Guest, AgentPending: s.view.State.AgentConnected && !s.view.Agent,
+		HostModel: s.r.Node.HostModel(), Failure: failure,
 	}
 	if s.mem.plan != nil {
 		o.Plan = *s.mem.plan

@@ -70,6 +70,8 @@ type script struct {
 	PrepareError *wire.Error
 	// IgnorePower makes the guest deaf to the power button.
 	IgnorePower bool
+	// Agent gives the guest an agent.
+	Agent bool
 }
 
 func playLauncher() error {
@@ -102,6 +104,9 @@ func (p *played) handler() wire.Handler {
 			return result, nil
 		}),
 		wire.MethodStart: p.start,
+		wire.MethodGuestInfo: wire.Getter(func(context.Context) (wire.GuestInfo, error) {
+			return wire.GuestInfo{Hostname: "web", OS: wire.GuestOS{ID: "demo"}, Interfaces: []wire.GuestInterface{{Name: "enp1s0", MAC: "0a:00:00:00:00:01"}}}, nil
+		}),
 		wire.MethodWatch: p.watch,
 		wire.MethodDomainXML: wire.Unary(func(context.Context, wire.DomainXMLRequest) (wire.XML, error) {
 			p.mu.Lock()
@@ -137,7 +142,7 @@ func (p *played) handler() wire.Handler {
 func (p *played) become(state wire.DomainState, reason wire.Reason) wire.State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.state = wire.State{State: state, Reason: reason, Since: time.Now()}
+	p.state = wire.State{State: state, Reason: reason, Since: time.Now(), AgentConnected: p.script.Agent && state == wire.StateRunning}
 	for _, w := range p.watches {
 		w <- wire.Event{State: p.state}
 	}
