@@ -14,7 +14,7 @@ VIRT_KUBE_LDFLAGS = -s -w $(foreach pkg,$(VIRT_KUBE_VERSION_PKGS),\
 	-X $(pkg).gitVersion=$(VIRT_KUBE_K8S) \
 	-X $(pkg).gitMajor=$(word 1,$(subst ., ,$(VIRT_KUBE_K8S:v%=%))) \
 	-X $(pkg).gitMinor=$(word 2,$(subst ., ,$(VIRT_KUBE_K8S:v%=%))) \
-	-X $(pkg).gitTreeState=clean)
+	-X $(pkg).gitCommit= -X $(pkg).gitTreeState=clean)
 VIRT_KUBE_PLUGINS := github.com/containernetworking/plugins/plugins
 
 .PHONY: virt-kube virt-kube-assets

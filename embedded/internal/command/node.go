@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -116,13 +115,8 @@ func ctr(args []string) int {
 	if err != nil {
 		return complain(err)
 	}
-	// Inside the node, ctr's own paths (fifos, mounts) are the node's; this program is reached through a descriptor that crosses.
-	self, err := os.Open("/proc/self/exe")
-	if err != nil {
-		return complain(err)
-	}
-	defer self.Close()
-	command := append([]string{fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), self.Fd()), ctrInside}, args...)
+	// Inside the node, ctr's paths (fifos, mounts) are the node's; process 1 there is this program.
+	command := append([]string{"/proc/1/exe", ctrInside}, args...)
 	code, err := node.Exec(pid, command, []string{
 		"CONTAINERD_ADDRESS=" + render.ContainerdSocket, "CONTAINERD_NAMESPACE=k8s.io",
 	})

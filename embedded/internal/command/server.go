@@ -19,12 +19,12 @@ func newServer() *cobra.Command {
 	cmd := &cobra.Command{Use: "server", Short: "Run the cluster in the foreground", Args: cobra.NoArgs}
 	settings := clusterFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if os.Geteuid() != 0 {
+			return cluster.ErrNotRoot
+		}
 		o, err := settings()
 		if err != nil {
 			return err
-		}
-		if os.Geteuid() != 0 {
-			return cluster.ErrNotRoot
 		}
 		progress := cluster.NewProgress()
 		told, err := tellProgress(cmd.Context(), progress)
@@ -71,6 +71,9 @@ func newUp() *cobra.Command {
 	}
 	settings := clusterFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if os.Geteuid() != 0 {
+			return cluster.ErrNotRoot
+		}
 		o, err := settings()
 		if err != nil {
 			return err

@@ -174,6 +174,9 @@ func Load(dir string) (Options, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return Options{}, fmt.Errorf("%w in %s: start one with 'virt-kube up'", ErrNoCluster, dir)
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return Options{}, fmt.Errorf("read settings: %w; run it with sudo", err)
+	}
 	if err != nil {
 		return Options{}, fmt.Errorf("read settings: %w", err)
 	}

@@ -165,6 +165,8 @@ func (m *machine) testTwoNodes() {
 }
 
 func (m *machine) testRestricted() {
+	m.apply(restrictedNamespace)
+	m.kubectl("-n", "restricted", "wait", "--for=create", "serviceaccount/default", "--timeout=30s")
 	m.apply(restrictedPod)
 	m.kubectl("-n", "restricted", "wait", "--for=condition=Ready", "pod/strict", "--timeout=60s")
 	if got := m.kubectl("-n", "restricted", "exec", "strict", "--", "/probe", "read", "/image/disk/disk.img"); got != "a disk" {

@@ -7,15 +7,13 @@ import (
 	"strings"
 )
 
-const restrictedPod = `
+const restrictedNamespace = `
 apiVersion: v1
 kind: Namespace
 metadata: {name: restricted, labels: {pod-security.kubernetes.io/enforce: restricted}}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: default, namespace: restricted}
----
+`
+
+const restrictedPod = `
 apiVersion: v1
 kind: Pod
 metadata: {name: strict, namespace: restricted}
