@@ -31,6 +31,7 @@ import (
 	"virtctl/internal/crds"
 	"virtctl/internal/install/components"
 	"virtctl/internal/libvirt/layout"
+	"virtctl/internal/server/controller/launcherpod"
 )
 
 const launcherImage = "localhost/virtctl/virt-launcher:test"
@@ -203,7 +204,32 @@ func (cl *cluster) startNode() {
 			close(w)
 		}
 	})
+	vmis, err := c.Watch(ctx, &v1.VirtualMachineInstanceList{})
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	cl.node.Go(func() {
+		for e := range vmis.ResultChan() {
+			if vmi, ok := e.Object.(*v1.VirtualMachineInstance); ok && e.Type == watch.Modified && vmi.DeletionTimestamp != nil {
+				cl.guestEnds(ctx, c, vmi)
+			}
+		}
+	})
 	cl.t.Cleanup(func() { cancel(); cl.node.Wait() })
+}
+
+// guestEnds is what virt-handler, the launcher and kubelet make of a deleted VMI.
+func (cl *cluster) guestEnds(ctx context.Context, c client.Client, vmi *v1.VirtualMachineInstance) {
+	pod := &corev1.Pod{}
+	if err := c.Get(ctx, client.ObjectKey{Namespace: vmi.Namespace, Name: launcherpod.Name(vmi)}, pod); err != nil || pod.Status.Phase == corev1.PodSucceeded {
+		return
+	}
+	patch := client.StrategicMergeFrom(pod.DeepCopy())
+	pod.Status.Phase = corev1.PodSucceeded
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: layout.ComputeContainer, State: corev1.ContainerState{
+		Terminated: &corev1.ContainerStateTerminated{Reason: "Completed", FinishedAt: metav1.Now()},
+	}}}
+	_ = c.Status().Patch(ctx, pod, patch)
 }
 
 func (cl *cluster) play(ctx context.Context, c client.Client, pod *corev1.Pod) {
@@ -218,6 +244,7 @@ func (cl *cluster) play(ctx context.Context, c client.Client, pod *corev1.Pod) {
 		_ = c.Delete(ctx, pod, client.GracePeriodSeconds(0))
 	case pod.Spec.NodeName == "":
 		_ = c.SubResource("binding").Create(ctx, pod, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "n1"}})
+	case pod.Status.Phase == corev1.PodSucceeded:
 	case pod.Status.Phase != corev1.PodRunning:
 		patch := client.StrategicMergeFrom(pod.DeepCopy())
 		pod.Status.Phase = corev1.PodRunning

@@ -57,8 +57,8 @@ func TestLifeOnAPIServer(t *testing.T) {
 	}
 	ours := cl.writes()
 	t.Logf("writes of virt-controller, events included:\n%s", summary(ours))
-	if len(ours) > 14 {
-		t.Errorf("%d writes, want at most 14", len(ours))
+	if len(ours) > 13 { // one more than it takes, for a machine too slow to report Running at once
+		t.Errorf("%d writes, want at most 13", len(ours))
 	}
 	for _, w := range ours {
 		if w.Code != "200" && w.Code != "201" {

@@ -532,3 +532,37 @@ func TestNamespaceGoes(t *testing.T) {
 		t.Errorf("events %q, conditions %+v", told, w.vm().Status.Conditions)
 	}
 }
+
+// A VM that starts as it should is told about once, when it runs; one that does not is told about at once.
+func TestQuickStart(t *testing.T) {
+	w := newWorld(t, newVM(v1.RunStrategyAlways))
+	w.vmisAge = true
+	if result := w.reconcile(); result.RequeueAfter <= 0 || w.vm().Status.PrintableStatus != "" {
+		t.Fatalf("look again after %v, status %q", result.RequeueAfter, w.vm().Status.PrintableStatus)
+	}
+	w.phase(v1.Running, ready)
+	w.reconcile()
+	w.expect(v1.VirtualMachineStatusRunning)
+	if len(w.writes) != 3 {
+		t.Errorf("writes %v", w.writes)
+	}
+
+	w = newWorld(t, newVM(v1.RunStrategyAlways))
+	w.vmisAge = true
+	w.reconcile()
+	w.phase(v1.Pending, no(v1.VirtualMachineInstanceSynchronized, "FailedPvcNotFound"))
+	w.reconcile()
+	w.expect(v1.VirtualMachineStatusPvcNotFound)
+
+	w = newWorld(t, newVM(v1.RunStrategyAlways))
+	w.vmisAge = true
+	w.now = w.now.Add(w.reconcile().RequeueAfter)
+	w.reconcile()
+	w.expect(v1.VirtualMachineStatusStarting)
+
+	w = newWorld(t, newVM(v1.RunStrategyManual))
+	w.vmisAge = true
+	w.request(start(nil))
+	w.reconcile()
+	w.expect(v1.VirtualMachineStatusStarting) // the request is no longer queued
+}

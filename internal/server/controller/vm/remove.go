@@ -12,7 +12,7 @@ import (
 
 // patience is how long a deleted VM may take before its status says Terminating: most are gone sooner. It is longer than that of
 // VMIs, so that one write tells what both have to say.
-const patience = 4 * time.Second
+const patience = 5 * time.Second
 
 // addFinalizer does what admission does, for VMs that were made while it was away.
 func (r *Reconciler) addFinalizer(ctx context.Context, p *pass) error {

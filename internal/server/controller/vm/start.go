@@ -118,6 +118,7 @@ func (r *Reconciler) newVMI(ctx context.Context, vm *v1.VirtualMachine) (*v1.Vir
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: vm.Namespace, Name: vm.Name, Labels: template.ObjectMeta.Labels,
 			Annotations:     map[string]string{},
+			Finalizers:      []string{v1.VirtualMachineInstanceFinalizer},
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(vm, v1.VirtualMachineGroupVersionKind)},
 		},
 		Spec: template.Spec,

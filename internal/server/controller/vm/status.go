@@ -17,6 +17,10 @@ import (
 // write tells both.
 const settle = time.Second
 
+// startTime is how long a start that goes as it should may take before the status says Starting. API times have whole seconds,
+// so that up to one of them is lost.
+const startTime = 3 * time.Second
+
 // gateClosed is the reason of a VMI that is not ready because its pod's readiness gate is closed.
 const gateClosed = "ReadinessGatesNotReady"
 
@@ -44,7 +48,23 @@ func (r *Reconciler) showStatus(_ context.Context, p *pass) error {
 	}
 	s.VolumeSnapshotStatuses = snapshotStatuses(vm)
 	s.PrintableStatus = printable(r.scene(p))
+	if wait := r.starting(p); wait > 0 {
+		p.hold = true
+		p.again(wait)
+	}
 	return nil
+}
+
+// starting tells how long the status of a VM that starts as it should may wait for Running, which is one write less. A request
+// that was taken is written down at once: as long as it is queued there is no place for another.
+func (r *Reconciler) starting(p *pass) time.Duration {
+	before, now := &p.before.Status, &p.vm.Status
+	quiet := before.PrintableStatus == "" || before.PrintableStatus == v1.VirtualMachineStatusStopped
+	if p.vmi == nil || p.failure != nil || !quiet || now.PrintableStatus != v1.VirtualMachineStatusStarting ||
+		len(before.StateChangeRequests) != len(now.StateChangeRequests) {
+		return 0
+	}
+	return startTime - r.Now().Sub(p.vmi.CreationTimestamp.Time)
 }
 
 // unsettled tells how long to wait for the readiness that follows from what the guest does: it has just begun to run, was

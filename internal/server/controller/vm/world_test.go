@@ -43,6 +43,8 @@ type world struct {
 	now      time.Time
 	writes   []string
 	refuse   func(verb string, obj client.Object) error
+	// vmisAge gives new VMIs a time of creation, as the API server does; without, they count as old.
+	vmisAge bool
 	// blind makes the cache not know the VMI.
 	blind bool
 	uids  int
@@ -86,6 +88,9 @@ func (w *world) intercept() interceptor.Funcs {
 				vmi.UID = types.UID(fmt.Sprintf("vmi-%d", w.uids))
 				vmi.Finalizers = []string{v1.VirtualMachineInstanceFinalizer}
 				vmi.Status.Phase = v1.Pending
+				if w.vmisAge {
+					vmi.CreationTimestamp = metav1.NewTime(w.now)
+				}
 			}
 			return write("create", obj, func() error { return c.Create(ctx, obj, o...) })
 		},

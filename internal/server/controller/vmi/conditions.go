@@ -118,7 +118,8 @@ func podCondition(pod *corev1.Pod, t corev1.PodConditionType) corev1.PodConditio
 }
 
 // patience is how long a VMI may be on its way out before its conditions say so: most are gone sooner, and the write with them.
-const patience = 3 * time.Second
+// It is longer than stopTime.
+const patience = 4 * time.Second
 
 // showConditions shows what the pod says about itself.
 func (r *Reconciler) showConditions(_ context.Context, p *pass) error {
@@ -223,6 +224,7 @@ func (r *Reconciler) showLauncher(_ context.Context, p *pass) error {
 		return nil
 	}
 	s := &p.vmi.Status
+	noteScheduling(p.vmi, p.pod.CreationTimestamp)
 	if s.QOSClass == nil && p.pod.Status.QOSClass != "" {
 		class := p.pod.Status.QOSClass
 		s.QOSClass = &class

@@ -88,12 +88,6 @@ func podEnded(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-// podRefused tells that kubelet never ran anything of the pod, or does not say.
-func podRefused(pod *corev1.Pod) bool {
-	compute := computeStatus(pod)
-	return compute == nil || compute.State.Terminated == nil
-}
-
 // podEnded: virt-handler knows best how the guest ended, unless it never saw it.
 func (r *Reconciler) podEnded(p *pass) {
 	end := computeStatus(p.pod)

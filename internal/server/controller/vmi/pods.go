@@ -136,13 +136,20 @@ func (r *Reconciler) notCreated(p *pass, err error) {
 	}
 }
 
-// deletePods tells the pods of a deleted VMI to go. The launcher powers the guest off when kubelet asks it to end.
+// deletePods removes the pods of a deleted VMI: those that have ended at once, the others when virt-handler had its time. Then
+// kubelet tells the launcher to end, which powers the guest off.
 func (r *Reconciler) deletePods(ctx context.Context, p *pass) error {
 	if p.vmi.DeletionTimestamp == nil {
 		return nil
 	}
+	wait := r.stopping(p.vmi)
 	for i := range p.pods {
-		if err := r.deletePod(ctx, p.vmi, &p.pods[i]); err != nil {
+		pod := &p.pods[i]
+		if wait > 0 && !podEnded(pod) {
+			p.again(wait)
+			continue
+		}
+		if err := r.deletePod(ctx, p.vmi, pod); err != nil {
 			return err
 		}
 	}
@@ -151,10 +158,8 @@ func (r *Reconciler) deletePods(ctx context.Context, p *pass) error {
 
 func (r *Reconciler) deletePod(ctx context.Context, vmi *v1.VirtualMachineInstance, pod *corev1.Pod) error {
 	grace := launcherpod.GraceSeconds(vmi)
-	if podEnded(pod) && !podRefused(pod) {
-		// kubelet has reported the end of everything in the pod. It would remove the object a second later, when it has tidied
-		// up; nobody needs to wait for that.
-		grace = 0
+	if pod.DeletionTimestamp == nil && podEnded(pod) {
+		grace = 0 // kubelet has reported the end; nothing is left to wait for
 	}
 	if pod.DeletionGracePeriodSeconds != nil && *pod.DeletionGracePeriodSeconds <= grace {
 		return nil

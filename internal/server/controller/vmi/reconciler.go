@@ -122,6 +122,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 			break
 		}
 	}
+	if wait := r.settling(p); wait > 0 && err == nil {
+		p.again(wait)
+		return reconcile.Result{RequeueAfter: p.after}, nil
+	}
 	_, failed := r.writer.Patch(ctx, p.before, p.vmi)
 	if err = errors.Join(err, failed); err != nil {
 		return reconcile.Result{}, err

@@ -48,6 +48,9 @@ func TestLife(t *testing.T) {
 	}
 	w.reconcile()
 	w.deleteVMI()
+	w.now = w.vmi().DeletionTimestamp.Time
+	w.reconcile()
+	w.podStatus(ended(0, w.now))
 	w.reconcile()
 	if w.pod() != nil {
 		t.Error("the pod of a deleted VMI stays")
@@ -341,27 +344,80 @@ func TestGracePeriod(t *testing.T) {
 	}
 }
 
-// What kubelet has reported as ended is removed at once.
-func TestEndedPodGoes(t *testing.T) {
-	w := newWorld(t, newVMI())
-	w.reconcile()
-	w.podStatus(running)
-	w.edit(func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = v1.Running })
-	w.reconcile()
-	pod := w.pod()
-	pod.Finalizers = []string{"test/kubelet-tidies-up"}
-	if err := w.c.Update(context.Background(), pod); err != nil {
-		t.Fatal(err)
+// A running guest is ended by virt-handler; its pod is deleted once, when kubelet has reported the end. A guest that takes its
+// time, or whose node agent is away, is told through its pod.
+func TestStop(t *testing.T) {
+	for _, slow := range []bool{false, true} {
+		w := newWorld(t, newVMI())
+		w.reconcile()
+		w.podStatus(running)
+		w.edit(func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = v1.Running })
+		w.reconcile()
+		pod := w.pod()
+		pod.Finalizers = []string{"test/kubelet-tidies-up"}
+		if err := w.c.Update(context.Background(), pod); err != nil {
+			t.Fatal(err)
+		}
+		var graces []int64
+		w.deleted = func(o *client.DeleteOptions) { graces = append(graces, *o.GracePeriodSeconds) }
+		w.deleteVMI()
+		w.now = w.vmi().DeletionTimestamp.Time
+		result := w.reconcile()
+		if len(graces) != 0 || result.RequeueAfter <= 0 {
+			t.Fatalf("deleted with %v, look again after %v", graces, result.RequeueAfter)
+		}
+		want := int64(0)
+		if slow {
+			w.now = w.now.Add(result.RequeueAfter)
+			want = 45
+		} else {
+			w.podStatus(ended(0, w.now))
+		}
+		w.reconcile()
+		w.reconcile()
+		if len(graces) != 1 || graces[0] != want {
+			t.Errorf("slow %v: the pod was deleted with grace periods %v", slow, graces)
+		}
 	}
-	var graces []int64
-	w.deleted = func(o *client.DeleteOptions) { graces = append(graces, *o.GracePeriodSeconds) }
-	w.deleteVMI()
+}
+
+// A start that goes as it should is told in one write, together with its success; anything else is told at once.
+func TestQuickStart(t *testing.T) {
+	w := newWorld(t, newVMI())
+	w.podsAge = true
+	result := w.reconcile()
+	if len(w.writes) != 1 || result.RequeueAfter <= 0 {
+		t.Fatalf("writes %v, look again after %v", w.writes, result.RequeueAfter)
+	}
+	w.podStatus(running)
 	w.reconcile()
-	w.podStatus(ended(0, w.now))
+	w.edit(func(vmi *v1.VirtualMachineInstance) {
+		vmi.Status.Phase = v1.Running
+		vmi.Status.PhaseTransitionTimestamps = []v1.VirtualMachineInstancePhaseTransitionTimestamp{{Phase: v1.Pending}, {Phase: v1.Running}}
+	})
 	w.reconcile()
+	vmi := w.vmi()
+	times := vmi.Status.PhaseTransitionTimestamps
+	if len(w.writes) != 3 || !condition.Is(vmi, v1.VirtualMachineInstanceReady, corev1.ConditionTrue) || vmi.Status.Memory.MemoryOverhead == nil ||
+		len(times) != 3 || times[1].Phase != v1.Scheduling {
+		t.Errorf("writes %v, status %+v", w.writes, vmi.Status)
+	}
+
+	w = newWorld(t, newVMI())
+	w.podsAge = true
 	w.reconcile()
-	if len(graces) != 2 || graces[0] != 45 || graces[1] != 0 {
-		t.Errorf("the pod was deleted with grace periods %v", graces)
+	w.podStatus(waiting("ErrImagePull", "no such image"))
+	w.reconcile()
+	if vmi := w.vmi(); !vmi.IsScheduling() || condition.Reason(vmi, v1.VirtualMachineInstanceSynchronized) != "ErrImagePull" {
+		t.Errorf("a problem is kept quiet: %+v", vmi.Status)
+	}
+
+	w = newWorld(t, newVMI())
+	w.podsAge = true
+	w.now = w.now.Add(w.reconcile().RequeueAfter)
+	w.reconcile()
+	if !w.vmi().IsScheduling() {
+		t.Error("a slow start is kept quiet")
 	}
 }
 
@@ -407,8 +463,9 @@ func TestSlowShutdown(t *testing.T) {
 	}
 	w.deleteVMI()
 	w.now = w.vmi().DeletionTimestamp.Time
+	w.now = w.now.Add(w.reconcile().RequeueAfter) // virt-handler's time is over
 	result := w.reconcile()
-	if result.RequeueAfter <= 0 || !condition.Is(w.vmi(), v1.VirtualMachineInstanceReady, corev1.ConditionTrue) {
+	if w.pod().DeletionTimestamp == nil || result.RequeueAfter <= 0 || !condition.Is(w.vmi(), v1.VirtualMachineInstanceReady, corev1.ConditionTrue) {
 		t.Errorf("look again after %v, conditions %+v", result.RequeueAfter, w.vmi().Status.Conditions)
 	}
 	w.now = w.now.Add(result.RequeueAfter + time.Millisecond)

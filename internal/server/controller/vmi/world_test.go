@@ -41,6 +41,8 @@ type world struct {
 	refuse func(verb string, obj client.Object) error
 	// deleted sees how objects are deleted.
 	deleted func(*client.DeleteOptions)
+	// podsAge gives new pods a time of creation, as the API server does; without, they count as old.
+	podsAge bool
 	// hide makes the cache not know an object yet.
 	hide func(obj client.Object) bool
 }
@@ -80,6 +82,9 @@ func (w *world) intercept() interceptor.Funcs {
 	return interceptor.Funcs{
 		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, o ...client.CreateOption) error {
 			return write("create", obj, func() error {
+				if w.podsAge {
+					obj.SetCreationTimestamp(metav1.NewTime(w.now))
+				}
 				err := c.Create(ctx, obj, o...)
 				if pod, ok := obj.(*corev1.Pod); ok {
 					pod.Status.QOSClass = corev1.PodQOSBurstable // the API server answers with it

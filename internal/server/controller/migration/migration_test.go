@@ -1,0 +1,234 @@
+package migration
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/events"
+	v1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"virtctl/internal/clusterconfig"
+	"virtctl/internal/server/controller/index"
+)
+
+// world is one running VMI with its pod, a migration of it, and the reconciler.
+type world struct {
+	*testing.T
+	client client.Client
+	r      *Reconciler
+}
+
+func newWorld(t *testing.T, objects ...client.Object) *world {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	if err := v1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	c := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1.VirtualMachineInstanceMigration{}).
+		WithIndex(&corev1.Pod{}, index.Owner, index.ByOwner).WithObjects(objects...).Build()
+	config := clusterconfig.NewSource(&v1.KubeVirt{})
+	return &world{T: t, client: c, r: New(Options{
+		Client: c, Live: c, Config: config, Recorder: events.NewFakeRecorder(100), LauncherImage: "launcher:new", Now: time.Now,
+	})}
+}
+
+func runningVMI() *v1.VirtualMachineInstance {
+	vmi := &v1.VirtualMachineInstance{ObjectMeta: metav1.ObjectMeta{Name: "vm", Namespace: "ns", UID: "vmi-uid"}}
+	vmi.Status.Phase, vmi.Status.NodeName = v1.Running, "node01"
+	return vmi
+}
+
+func sourcePod(vmi *v1.VirtualMachineInstance) *corev1.Pod {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Name: "virt-launcher-vm-aaaaa", Namespace: "ns", UID: "source-uid", Labels: map[string]string{v1.CreatedByLabel: string(vmi.UID)},
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(vmi, v1.VirtualMachineInstanceGroupVersionKind)},
+	}}
+	pod.Spec.NodeName = "node01"
+	pod.Spec.Containers = []corev1.Container{{Name: "compute", Image: "launcher:old"}}
+	pod.Status.Phase = corev1.PodRunning
+	return pod
+}
+
+func migrationOf(name string) *v1.VirtualMachineInstanceMigration {
+	m := &v1.VirtualMachineInstanceMigration{ObjectMeta: metav1.ObjectMeta{
+		Name: name, Namespace: "ns", UID: "uid-of-m", Finalizers: []string{v1.VirtualMachineInstanceMigrationFinalizer},
+	}}
+	m.Spec.VMIName = "vm"
+	return m
+}
+
+func (w *world) reconcile() *v1.VirtualMachineInstanceMigration {
+	w.Helper()
+	key := client.ObjectKey{Namespace: "ns", Name: "m"}
+	if _, err := w.r.Reconcile(context.Background(), reconcile.Request{NamespacedName: key}); err != nil {
+		w.Fatal(err)
+	}
+	m := &v1.VirtualMachineInstanceMigration{}
+	if err := w.client.Get(context.Background(), key, m); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		w.Fatal(err)
+	}
+	return m
+}
+
+func (w *world) phase(want v1.VirtualMachineInstanceMigrationPhase) *v1.VirtualMachineInstanceMigration {
+	w.Helper()
+	m := w.reconcile()
+	if m == nil || m.Status.Phase != want {
+		w.Fatalf("the migration is %+v, want phase %s", m, want)
+	}
+	return m
+}
+
+func (w *world) target() *corev1.Pod {
+	w.Helper()
+	var pods corev1.PodList
+	if err := w.client.List(context.Background(), &pods, client.MatchingLabels{v1.MigrationJobLabel: "uid-of-m"}); err != nil {
+		w.Fatal(err)
+	}
+	if len(pods.Items) != 1 {
+		w.Fatalf("there are %d target pods", len(pods.Items))
+	}
+	return &pods.Items[0]
+}
+
+func (w *world) vmi(change func(*v1.VirtualMachineInstance)) *v1.VirtualMachineInstance {
+	w.Helper()
+	vmi := &v1.VirtualMachineInstance{}
+	if err := w.client.Get(context.Background(), client.ObjectKey{Namespace: "ns", Name: "vm"}, vmi); err != nil {
+		w.Fatal(err)
+	}
+	if change != nil {
+		change(vmi)
+		if err := w.client.Update(context.Background(), vmi); err != nil {
+			w.Fatal(err)
+		}
+	}
+	return vmi
+}
+
+// started brings a migration to the handover.
+func (w *world) started() {
+	w.Helper()
+	w.phase(v1.MigrationScheduling)
+	pod := w.target()
+	pod.Spec.NodeName, pod.Status.Phase = "node02", corev1.PodRunning
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+	if err := w.client.Update(context.Background(), pod); err != nil {
+		w.Fatal(err)
+	}
+	w.phase(v1.MigrationPreparingTarget)
+}
+
+func TestMigrationGoesThroughEveryPhase(t *testing.T) {
+	vmi := runningVMI()
+	w := newWorld(t, vmi, sourcePod(vmi), migrationOf("m"))
+	w.started()
+	target := w.target()
+	if target.Spec.Containers[0].Image != "launcher:new" || target.Spec.Affinity.PodAntiAffinity == nil || target.Name == "virt-launcher-vm-aaaaa" {
+		t.Errorf("the target pod is %+v", target)
+	}
+	handed := w.vmi(nil)
+	state := handed.Status.MigrationState
+	if state == nil || state.SourceNode != "node01" || state.TargetNode != "node02" || handed.Labels[v1.MigrationTargetNodeNameLabel] != "node02" {
+		t.Fatalf("handed over as %+v, labels %v", state, handed.Labels)
+	}
+	w.vmi(func(vmi *v1.VirtualMachineInstance) { vmi.Status.MigrationState.TargetNodeAddress = "10.0.0.2" })
+	w.phase(v1.MigrationTargetReady)
+	now := metav1.Now()
+	w.vmi(func(vmi *v1.VirtualMachineInstance) { vmi.Status.MigrationState.StartTimestamp = &now })
+	w.phase(v1.MigrationRunning)
+	w.vmi(func(vmi *v1.VirtualMachineInstance) {
+		vmi.Status.MigrationState.Completed, vmi.Status.MigrationState.EndTimestamp = true, &now
+		vmi.Status.NodeName = "node02"
+	})
+	m := w.phase(v1.MigrationSucceeded)
+	if m.Status.MigrationState == nil || !m.Status.MigrationState.Completed || len(m.Finalizers) != 0 {
+		t.Errorf("the migration ends as %+v with finalizers %v", m.Status, m.Finalizers)
+	}
+	err := w.client.Get(context.Background(), client.ObjectKey{Namespace: "ns", Name: "virt-launcher-vm-aaaaa"}, &corev1.Pod{})
+	if !apierrors.IsNotFound(err) {
+		t.Error("the pod that the guest left is still there")
+	}
+}
+
+// What cannot work ends at once, with the reason, and without a pod.
+func TestMigrationIsRefused(t *testing.T) {
+	cases := map[string]func(*v1.VirtualMachineInstance){
+		"not running": func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = v1.Scheduling },
+		"ended":       func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = v1.Succeeded },
+		"not migratable": func(vmi *v1.VirtualMachineInstance) {
+			vmi.Status.Conditions = []v1.VirtualMachineInstanceCondition{{
+				Type: v1.VirtualMachineInstanceIsMigratable, Status: corev1.ConditionFalse, Reason: "DisksNotLiveMigratable",
+			}}
+		},
+	}
+	for name, change := range cases {
+		t.Run(name, func(t *testing.T) {
+			vmi := runningVMI()
+			change(vmi)
+			w := newWorld(t, vmi, sourcePod(vmi), migrationOf("m"))
+			w.phase(v1.MigrationFailed)
+			var pods corev1.PodList
+			if err := w.client.List(context.Background(), &pods); err != nil || len(pods.Items) != 1 {
+				t.Errorf("%d pods, %v", len(pods.Items), err)
+			}
+		})
+	}
+	w := newWorld(t, migrationOf("m"))
+	w.phase(v1.MigrationFailed)
+}
+
+func TestFailureOnTheNodesEndsTheMigrationAndTheTargetPod(t *testing.T) {
+	vmi := runningVMI()
+	w := newWorld(t, vmi, sourcePod(vmi), migrationOf("m"))
+	w.started()
+	w.vmi(func(vmi *v1.VirtualMachineInstance) {
+		vmi.Status.MigrationState.Failed, vmi.Status.MigrationState.FailureReason = true, "the link is down"
+	})
+	m := w.phase(v1.MigrationFailed)
+	if len(m.Status.Conditions) != 1 || m.Status.Conditions[0].Message != "the migration failed: the link is down" {
+		t.Errorf("conditions: %+v", m.Status.Conditions)
+	}
+	var pods corev1.PodList
+	if err := w.client.List(context.Background(), &pods); err != nil || len(pods.Items) != 1 || pods.Items[0].Name != "virt-launcher-vm-aaaaa" {
+		t.Errorf("pods left: %v, %v", pods.Items, err)
+	}
+}
+
+func TestDeletingAMigrationAbortsIt(t *testing.T) {
+	vmi := runningVMI()
+	w := newWorld(t, vmi, sourcePod(vmi), migrationOf("m"))
+	w.started()
+	now := metav1.Now()
+	w.vmi(func(vmi *v1.VirtualMachineInstance) { vmi.Status.MigrationState.StartTimestamp = &now })
+	w.phase(v1.MigrationRunning)
+	m := w.reconcile()
+	if err := w.client.Delete(context.Background(), m); err != nil {
+		t.Fatal(err)
+	}
+	w.reconcile()
+	if vmi := w.vmi(nil); !vmi.Status.MigrationState.AbortRequested || vmi.Status.MigrationState.Failed {
+		t.Fatalf("the nodes are told %+v", vmi.Status.MigrationState)
+	}
+	w.vmi(func(vmi *v1.VirtualMachineInstance) {
+		vmi.Status.MigrationState.Failed, vmi.Status.MigrationState.AbortStatus = true, v1.MigrationAbortSucceeded
+	})
+	if left := w.reconcile(); left != nil {
+		t.Errorf("the migration is still there: %+v", left.Status)
+	}
+}
