@@ -38,7 +38,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	}
 	c := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1.VirtualMachineInstanceMigration{}).
 		WithIndex(&corev1.Pod{}, index.Owner, index.ByOwner).WithObjects(objects...).Build()
-	config := clusterconfig.NewSource(&v1.KubeVirt{})
+	config := clusterconfig.Fixed(&v1.KubeVirt{})
 	return &world{T: t, client: c, r: New(Options{
 		Client: c, Live: c, Config: config, Recorder: events.NewFakeRecorder(100), LauncherImage: "launcher:new", Now: time.Now,
 	})}

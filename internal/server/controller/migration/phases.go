@@ -180,13 +180,22 @@ func (r *Reconciler) schedule(p *pass) error {
 			limit, why = unschedulableTime, "no node can take the target pod: "+c.Message
 		}
 	}
-	left := limit - r.Now().Sub(p.target.CreationTimestamp.Time)
+	left := limit - r.Now().Sub(since(p.migration))
 	if left <= 0 {
 		r.fail(p, fmt.Sprintf("%s within %s", why, limit))
 		return nil
 	}
 	p.after = left
 	return nil
+}
+
+// since is when the migration entered its phase.
+func since(m *v1.VirtualMachineInstanceMigration) time.Time {
+	all := m.Status.PhaseTransitionTimestamps
+	if len(all) == 0 {
+		return m.CreationTimestamp.Time
+	}
+	return all[len(all)-1].PhaseTransitionTimestamp.Time
 }
 
 func launcherRuns(pod *corev1.Pod) bool {
