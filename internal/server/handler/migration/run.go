@@ -1,0 +1,203 @@
+package migration
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"virtctl/internal/libvirt/wire"
+)
+
+// callTimeout bounds short calls to the launcher.
+const callTimeout = 30 * time.Second
+
+// Launcher is the source's launcher.
+type Launcher interface {
+	Migrate(ctx context.Context, r wire.MigrateRequest, fn func(wire.MigrationProgress) error) error
+	AbortMigration(ctx context.Context) error
+	PostCopy(ctx context.Context) error
+}
+
+// Path is how the guest travels; nil when a migration is joined that an earlier virt-handler began.
+type Path interface {
+	Err() error
+	Close() error
+}
+
+// Limits end a migration that does not come to an end by itself. Zero means no limit.
+type Limits struct {
+	// Progress is how long nothing may be transferred.
+	Progress time.Duration
+	// PerGiB is how long each GiB of memory and disks may take; then the guest is switched to post-copy if PostCopy says so.
+	PerGiB   time.Duration
+	PostCopy bool
+	// MinBytes is the least that there is to transfer.
+	MinBytes uint64
+}
+
+// Outcome is how a migration ended on the source.
+type Outcome struct {
+	// Failure is why the guest is still here, "" if it has gone.
+	Failure string
+	Aborted bool
+}
+
+// Run is a migration away from this node.
+type Run struct {
+	Migration types.UID
+
+	launcher Launcher
+	limits   Limits
+	now      func() time.Time
+
+	mu       sync.Mutex
+	aborting bool
+	why      string // our own reason for aborting
+	postCopy bool
+	stall    *time.Timer
+	last     wire.MigrationProgress
+	outcome  *Outcome
+}
+
+// Begin starts, or with an empty request joins, a migration. ended is called when it is over.
+func Begin(ctx context.Context, migration types.UID, launcher Launcher, request wire.MigrateRequest, path Path, limits Limits, ended func()) *Run {
+	r := &Run{Migration: migration, launcher: launcher, limits: limits, now: time.Now}
+	if limits.Progress > 0 {
+		r.stall = time.AfterFunc(limits.Progress, func() {
+			r.giveUp(fmt.Sprintf("nothing was transferred for %s (progressTimeout)", limits.Progress))
+		})
+	}
+	go func() {
+		r.finish(r.migrate(ctx, request), path)
+		ended()
+	}()
+	return r
+}
+
+func (r *Run) migrate(ctx context.Context, request wire.MigrateRequest) error {
+	began := r.now()
+	return r.launcher.Migrate(ctx, request, func(p wire.MigrationProgress) error {
+		r.progress(p, r.now().Sub(began))
+		return nil
+	})
+}
+
+func (r *Run) progress(p wire.MigrationProgress, elapsed time.Duration) {
+	r.mu.Lock()
+	moved := p.ProcessedBytes != r.last.ProcessedBytes || p.Phase != r.last.Phase
+	r.last = p
+	if moved && r.stall != nil {
+		r.stall.Reset(r.limits.Progress)
+	}
+	if p.Phase == "postcopy" {
+		r.postCopy = true
+	}
+	settled := p.Done || r.postCopy
+	again := r.aborting && !settled
+	r.mu.Unlock()
+	if again {
+		go r.callAbort() // the first request may have come before there was anything to abort
+		return
+	}
+	allowed := r.allowed(p)
+	if settled || allowed == 0 || elapsed <= allowed {
+		return
+	}
+	if r.limits.PostCopy {
+		r.switchOver()
+		return
+	}
+	r.giveUp(fmt.Sprintf("the migration did not finish within %s (completionTimeoutPerGiB): the guest changes its memory faster than it can be sent; "+
+		"allow post-copy or auto-converge, or raise the bandwidth", allowed))
+}
+
+// allowed is how long the migration may take.
+func (r *Run) allowed(p wire.MigrationProgress) time.Duration {
+	bytes := max(p.TotalBytes, r.limits.MinBytes)
+	return r.limits.PerGiB * time.Duration((bytes+1<<30-1)>>30)
+}
+
+func (r *Run) switchOver() {
+	r.mu.Lock()
+	r.postCopy = true
+	r.mu.Unlock()
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+		defer cancel()
+		if err := r.launcher.PostCopy(ctx); err != nil {
+			r.mu.Lock()
+			r.postCopy = false
+			r.mu.Unlock()
+			r.giveUp(fmt.Sprintf("the migration took too long and could not be switched to post-copy: %v", err))
+		}
+	}()
+}
+
+// Abort ends the migration; the guest stays here. After the switch to post-copy there is no way back.
+func (r *Run) Abort() { r.giveUp("") }
+
+func (r *Run) giveUp(why string) {
+	r.mu.Lock()
+	start := !r.aborting && !r.postCopy && r.outcome == nil
+	if start {
+		r.aborting, r.why = true, why
+	}
+	r.mu.Unlock()
+	if start {
+		go r.callAbort()
+	}
+}
+
+func (r *Run) callAbort() {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	// If it fails, there is nothing to abort: not yet, then progress asks again, or not any more.
+	_ = r.launcher.AbortMigration(ctx)
+}
+
+func (r *Run) finish(err error, path Path) {
+	o := &Outcome{}
+	r.mu.Lock()
+	if r.stall != nil {
+		r.stall.Stop()
+	}
+	switch {
+	case wire.CodeOf(err) == wire.CodeInvalid && path == nil:
+		o.Failure = "virt-handler was restarted during the migration, which cut the guest's way to its target; the guest goes on here; migrate again"
+	case err != nil:
+		o.Failure = fmt.Sprintf("the migration could not be followed: %v", err)
+	case r.last.Failure != "" && r.why != "":
+		o.Failure = r.why
+	case r.last.Failure != "" && r.aborting:
+		o.Failure, o.Aborted = "the migration was aborted", true
+	case r.last.Failure != "":
+		o.Failure = r.last.Failure
+	}
+	r.mu.Unlock()
+	if path != nil {
+		if reason := path.Err(); reason != nil && o.Failure != "" && !o.Aborted {
+			o.Failure = fmt.Sprintf("%v: %s", reason, o.Failure)
+		}
+		_ = path.Close()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.outcome = o
+}
+
+// Outcome is nil while the migration runs.
+func (r *Run) Outcome() *Outcome {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.outcome
+}
+
+// PostCopy tells whether the guest was switched to post-copy.
+func (r *Run) PostCopy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.postCopy
+}

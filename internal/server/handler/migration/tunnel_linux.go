@@ -1,0 +1,170 @@
+package migration
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/types"
+
+	"virtctl/internal/libvirt/layout"
+	"virtctl/internal/server/handler/beneath"
+)
+
+// names are the sockets in the source's pod.
+var names = map[Stream]string{
+	Libvirt: path.Base(layout.MigrationLibvirtSocket), Memory: path.Base(layout.MigrationMemorySocket), NBD: path.Base(layout.MigrationNBDSocket),
+}
+
+// Route leads to a migration's target.
+type Route struct {
+	Migration types.UID
+	// Address is the target's virt-handler.
+	Address string
+	TLS     *tls.Config
+}
+
+// Tunnel is the source's end: sockets in the pod, each connection to which is forwarded to the target.
+type Tunnel struct {
+	route     Route
+	dir       *os.File
+	listeners []*net.UnixListener
+	ctx       context.Context
+	cancel    context.CancelFunc
+	work      sync.WaitGroup
+
+	mu  sync.Mutex
+	err error
+}
+
+// OpenTunnel makes the sockets in dir, the pod's directory for them, which the tunnel owns from now on. The pod's user can do
+// there what it likes, so nothing but dir itself is trusted.
+func OpenTunnel(ctx context.Context, dir *os.File, owner int, route Route) (*Tunnel, error) {
+	t := &Tunnel{route: route, dir: dir}
+	t.ctx, t.cancel = context.WithCancel(ctx)
+	for stream, name := range names {
+		l, err := listen(dir, name, owner)
+		if err != nil {
+			_ = t.Close()
+			return nil, err
+		}
+		t.listeners = append(t.listeners, l)
+		t.work.Go(func() { t.accept(l, stream) })
+	}
+	return t, nil
+}
+
+func listen(dir *os.File, name string, owner int) (*net.UnixListener, error) {
+	fd := int(dir.Fd())
+	if err := unix.Unlinkat(fd, name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, fmt.Errorf("remove an old socket %s: %w", name, err)
+	}
+	// The path through /proc/self/fd is short and cannot be redirected; bind follows no link in its last part.
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf("/proc/self/fd/%d/%s", fd, name), Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen in the pod: %w", err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := give(dir, name, owner); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// give makes the socket the pod user's.
+func give(dir *os.File, name string, owner int) error {
+	f, err := beneath.OpenSameMount(dir, name, unix.O_PATH)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	kind, _, err := beneath.Type(f)
+	if err != nil {
+		return err
+	}
+	if kind != unix.S_IFSOCK {
+		return fmt.Errorf("%s is not a socket", f.Name())
+	}
+	if err := unix.Fchownat(int(f.Fd()), "", owner, owner, unix.AT_EMPTY_PATH); err != nil {
+		return fmt.Errorf("give %s to the launcher: %w", f.Name(), err)
+	}
+	return nil
+}
+
+func (t *Tunnel) accept(l *net.UnixListener, stream Stream) {
+	for {
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			return
+		}
+		t.work.Go(func() { t.forward(conn, stream) })
+	}
+}
+
+func (t *Tunnel) forward(conn *net.UnixConn, stream Stream) {
+	defer conn.Close()
+	remote, err := t.dial(stream)
+	if err != nil {
+		t.failed(fmt.Errorf("connect to virt-handler at %s: %w", t.route.Address, err))
+		return
+	}
+	defer context.AfterFunc(t.ctx, func() { _, _ = remote.NetConn().Close(), conn.Close() })()
+	join(conn, remote, conn)
+}
+
+func (t *Tunnel) dial(stream Stream) (*tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(t.ctx, greeting)
+	defer cancel()
+	dialer := tls.Dialer{NetDialer: &net.Dialer{KeepAlive: greeting}, Config: t.route.TLS}
+	conn, err := dialer.DialContext(ctx, "tcp", t.route.Address)
+	if err != nil {
+		return nil, err
+	}
+	line, err := hello{MigrationUID: t.route.Migration, Stream: stream}.line()
+	if err == nil {
+		_ = conn.SetWriteDeadline(time.Now().Add(greeting))
+		_, err = conn.Write(line)
+		_ = conn.SetWriteDeadline(time.Time{})
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn.(*tls.Conn), nil
+}
+
+func (t *Tunnel) failed(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+// Err is why the target could not be reached, nil if it could.
+func (t *Tunnel) Err() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
+
+// Close ends the connections and removes the sockets.
+func (t *Tunnel) Close() error {
+	t.cancel()
+	for _, l := range t.listeners {
+		_ = l.Close()
+	}
+	t.work.Wait()
+	for _, name := range names {
+		_ = unix.Unlinkat(int(t.dir.Fd()), name, 0)
+	}
+	return t.dir.Close()
+}
