@@ -126,9 +126,13 @@ func (w *world) started() {
 	w.Helper()
 	w.phase(v1.MigrationScheduling)
 	pod := w.target()
-	pod.Spec.NodeName, pod.Status.Phase = "node02", corev1.PodRunning
-	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+	pod.Spec.NodeName = "node02"
 	if err := w.client.Update(context.Background(), pod); err != nil {
+		w.Fatal(err)
+	}
+	pod.Status.Phase = corev1.PodRunning
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+	if err := w.client.Status().Update(context.Background(), pod); err != nil {
 		w.Fatal(err)
 	}
 	w.phase(v1.MigrationPreparingTarget)
