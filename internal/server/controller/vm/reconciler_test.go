@@ -289,7 +289,7 @@ func TestOldCache(t *testing.T) {
 // A VMI of the same name that belongs to nobody is adopted; one that belongs to somebody else is left alone, and the VM says so.
 func TestForeignVMI(t *testing.T) {
 	orphan := &v1.VirtualMachineInstance{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, UID: "orphan"}}
-	orphan.Status.Phase = v1.Running
+	orphan.Status.Phase, orphan.Status.Conditions = v1.Running, []v1.VirtualMachineInstanceCondition{ready}
 	w := newWorld(t, newVM(v1.RunStrategyAlways), orphan)
 	w.reconcile()
 	if !metav1.IsControlledBy(w.vmi(), w.vm()) {
@@ -540,6 +540,8 @@ func TestQuickStart(t *testing.T) {
 	if result := w.reconcile(); result.RequeueAfter <= 0 || w.vm().Status.PrintableStatus != "" {
 		t.Fatalf("look again after %v, status %q", result.RequeueAfter, w.vm().Status.PrintableStatus)
 	}
+	w.phase(v1.Running) // its readiness is still to come
+	w.reconcile()
 	w.phase(v1.Running, ready)
 	w.reconcile()
 	w.expect(v1.VirtualMachineStatusRunning)

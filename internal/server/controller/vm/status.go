@@ -85,6 +85,9 @@ func (r *Reconciler) unsettled(p *pass) time.Duration {
 }
 
 func readinessLags(vmi *v1.VirtualMachineInstance) bool {
+	if condition.Of(vmi, v1.VirtualMachineInstanceReady) == nil {
+		return true
+	}
 	reason := condition.Reason(vmi, v1.VirtualMachineInstanceReady)
 	if condition.Is(vmi, v1.VirtualMachineInstancePaused, corev1.ConditionTrue) {
 		return reason == ""
