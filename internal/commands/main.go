@@ -22,7 +22,7 @@ func Main(ctx context.Context, streams *terminal.Streams, arguments []string) in
 	if err == nil {
 		return int(problem.OK)
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && !problem.IsSilent(err) {
 		err = problem.With(problem.Interrupted, fmt.Errorf("interrupted"))
 	}
 	if !problem.IsSilent(err) {

@@ -130,8 +130,8 @@ func (w *Waiter) timedOut(ctx context.Context, t client.Target, goal Goal, state
 		return context.Canceled
 	}
 	_, text := goal.Judge(state)
-	return problem.New(problem.Timeout, "%s %s is not %s in time: %s; wait longer with --timeout, or see \"virtctl describe vm %s\"",
-		target.Word(t), t.Name, goal.Name, w.because(ctx, state, text), t.Name)
+	return problem.New(problem.Timeout, "%s %s is not %s in time: %s; wait longer with --timeout, or see \"virtctl describe %s\"",
+		target.Word(t), t.Name, goal.Name, w.because(ctx, state, text), target.Argument(t))
 }
 
 func (w *Waiter) hopeless(ctx context.Context, t client.Target, goal Goal, state State, text string) error {
@@ -139,8 +139,8 @@ func (w *Waiter) hopeless(ctx context.Context, t client.Target, goal Goal, state
 		return problem.New(problem.NotFound, "there is no virtual machine %q in namespace %q; see \"virtctl get vms -n %s\", or choose another namespace with -n",
 			t.Name, t.Namespace, t.Namespace)
 	}
-	return problem.New(problem.Hopeless, "%s %s cannot become %s: %s; see \"virtctl describe vm %s\"",
-		target.Word(t), t.Name, goal.Name, w.because(ctx, state, text), t.Name)
+	return problem.New(problem.Hopeless, "%s %s cannot become %s: %s; see \"virtctl describe %s\"",
+		target.Word(t), t.Name, goal.Name, w.because(ctx, state, text), target.Argument(t))
 }
 
 // because joins what is seen with the reasons the cluster gives for it.

@@ -26,7 +26,20 @@ func (s State) Phase() string {
 }
 
 func (s State) running() bool {
-	return s.VMI != nil && s.VMI.Status.Phase == kubevirtv1.Running && s.VMI.DeletionTimestamp == nil
+	return s.VMI != nil && s.VMI.Status.Phase == kubevirtv1.Running && s.VMI.DeletionTimestamp == nil && s.shown()
+}
+
+// shown tells whether the VM's status says what its run's says: it follows a moment later, and who looks after a wait must not
+// see the state before.
+func (s State) shown() bool {
+	if s.VM == nil {
+		return true
+	}
+	switch s.VM.Status.PrintableStatus {
+	case kubevirtv1.VirtualMachineStatusRunning, kubevirtv1.VirtualMachineStatusPaused, kubevirtv1.VirtualMachineStatusMigrating:
+		return true
+	}
+	return false
 }
 
 // final tells whether the machine's run is over.
@@ -45,6 +58,18 @@ func (s State) restarts() bool {
 	}
 	failed := s.VMI != nil && s.VMI.Status.Phase == kubevirtv1.Failed
 	return strategy == kubevirtv1.RunStrategyAlways || strategy == kubevirtv1.RunStrategyRerunOnFailure && failed
+}
+
+// stays tells whether a finished run is kept, as opposed to being deleted or replaced in a moment.
+func (s State) stays() bool {
+	if s.VMI.DeletionTimestamp != nil || s.restarts() {
+		return false
+	}
+	if s.VM == nil {
+		return true
+	}
+	strategy, err := s.VM.RunStrategy()
+	return err == nil && strategy != kubevirtv1.RunStrategyHalted && len(s.VM.Status.StateChangeRequests) == 0
 }
 
 // ended judges states in which a run that was waited for is over for good.
@@ -144,7 +169,7 @@ func Stopped() Goal {
 		switch {
 		case s.VM == nil && s.VMI == nil:
 			return Hopeless, "it does not exist"
-		case s.VMI == nil && s.VM.Status.PrintableStatus != kubevirtv1.VirtualMachineStatusStopping, s.VMI != nil && s.final() && !s.restarts():
+		case s.VMI == nil && s.VM.Status.PrintableStatus != kubevirtv1.VirtualMachineStatusStopping, s.VMI != nil && s.final() && s.stays():
 			return Reached, "Stopped"
 		}
 		return Pending, s.Phase()

@@ -85,11 +85,11 @@ func (r *Request) awaitRunning(ctx context.Context, c *client.Client, refusal er
 		return true, nil
 	case problem.CodeOf(err) != problem.Hopeless:
 		return false, err
-	case state.VMI != nil && state.VMI.Status.Phase == kubevirtv1.Failed:
+	case state.VM == nil && state.VMI != nil && state.VMI.Status.Phase == kubevirtv1.Failed:
 		return false, problem.New(problem.Conflict, "%s %s has failed: %w", target.Word(r.Target), r.Target.Name, refusal)
 	}
 	return false, problem.New(problem.Conflict, "%s %s is not running (status %s); start it with \"virtctl start %s --wait\"",
-		target.Word(r.Target), r.Target.Name, state.Phase(), r.Target.Name)
+		target.Word(r.Target), r.Target.Name, state.Phase(), target.Argument(r.Target))
 }
 
 func (r *Request) say(text string) {

@@ -2,9 +2,7 @@ package get
 
 import (
 	"context"
-	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -126,7 +124,7 @@ func title(yes bool) string {
 }
 
 func address(vmi *kubevirtv1.VirtualMachineInstance) string {
-	if vmi == nil {
+	if vmi == nil || vmi.IsFinal() {
 		return unknown
 	}
 	for _, i := range vmi.Status.Interfaces {
@@ -138,7 +136,7 @@ func address(vmi *kubevirtv1.VirtualMachineInstance) string {
 }
 
 func node(vmi *kubevirtv1.VirtualMachineInstance) string {
-	if vmi == nil {
+	if vmi == nil || vmi.IsFinal() {
 		return unknown
 	}
 	return or(vmi.Status.NodeName)
@@ -214,4 +212,13 @@ func instancetype(vm *kubevirtv1.VirtualMachine) string {
 	return "(" + vm.Spec.Instancetype.Name + ")"
 }
 
-func size(q resource.Quantity) string { return strings.TrimSpace(fmt.Sprint(&q)) }
+func size(q resource.Quantity) string { return q.String() }
+
+// roughly writes a large quantity the way people read it: 24632892Ki is 23.5Gi.
+func roughly(q resource.Quantity) string {
+	const gibi = 1 << 30
+	if q.Value() < gibi {
+		return q.String()
+	}
+	return strconv.FormatFloat(float64(q.Value())/gibi, 'f', 1, 64) + "Gi"
+}

@@ -85,7 +85,7 @@ func nodes() view {
 				return title(kvm.Value() > 0)
 			}},
 			{"CPU", true, func(n *node, _ *facts) string { return size(n.Status.Allocatable[corev1.ResourceCPU]) }},
-			{"MEMORY", true, func(n *node, _ *facts) string { return size(n.Status.Allocatable[corev1.ResourceMemory]) }},
+			{"MEMORY", true, func(n *node, _ *facts) string { return roughly(n.Status.Allocatable[corev1.ResourceMemory]) }},
 			{"IP", true, func(n *node, _ *facts) string { return nodeAddress(n) }},
 			{"RUNTIME", true, func(n *node, _ *facts) string { return or(n.Status.NodeInfo.ContainerRuntimeVersion) }},
 			{"VERSION", true, func(n *node, _ *facts) string { return or(n.Status.NodeInfo.KubeletVersion) }},

@@ -110,7 +110,7 @@ func podOf(ctx context.Context, c *client.Client, t client.Target) (corev1.Pod, 
 		if _, err := c.VMIs(t.Namespace).Get(ctx, t.Name); err != nil {
 			return corev1.Pod{}, fmt.Errorf("cannot read the log of %s: %w", t.Name, target.Explain(ctx, c, t, err))
 		}
-		return corev1.Pod{}, problem.New(problem.Conflict, "%s has no pod yet, so there is no log; wait with \"virtctl wait %s --for running\"", t.Name, t.Name)
+		return corev1.Pod{}, problem.New(problem.Conflict, "%s has no pod yet, so there is no log; wait with \"virtctl wait %s --for running\"", t.Name, target.Argument(t))
 	}
 	if i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning }); i >= 0 {
 		return pods[i], nil

@@ -176,9 +176,25 @@ func Gather(ctx context.Context, c *client.Client, vm *kubevirtv1.VirtualMachine
 	}
 	events, err := Events(ctx, c, namespace, name)
 	if err != nil {
-		return found
+		return distinct(found)
 	}
-	return append(found, warnings(events)...)
+	return distinct(append(found, warnings(events)...))
+}
+
+// distinct leaves out what an earlier reason says already, with other words around it.
+func distinct(reasons []string) []string {
+	var kept []string
+	for _, text := range reasons {
+		if !slices.ContainsFunc(kept, func(k string) bool { return strings.Contains(k, coreOf(text)) || strings.Contains(text, coreOf(k)) }) {
+			kept = append(kept, text)
+		}
+	}
+	return kept
+}
+
+func coreOf(text string) string {
+	core, _, _ := strings.Cut(text, " (")
+	return core
 }
 
 // warnings gives the last distinct warnings.

@@ -26,5 +26,5 @@ func Explain(ctx context.Context, c *client.Client, t client.Target, err error) 
 	if status == "" {
 		status = "Stopped"
 	}
-	return problem.New(problem.Conflict, "it is not running (status %s); start it with \"virtctl start %s --wait\"", status, t.Name)
+	return problem.New(problem.Conflict, "it is not running (status %s); start it with \"virtctl start %s --wait\"", status, Argument(t))
 }

@@ -171,3 +171,6 @@ func ParseOne(kind, namespace, arg string) (client.Target, error) {
 	}
 	return client.Target{Resource: kind, Namespace: namespace, Name: parts[0]}, nil
 }
+
+// Argument is how a target is named on the command line, whatever the current namespace is.
+func Argument(t client.Target) string { return t.Name + " -n " + t.Namespace }
