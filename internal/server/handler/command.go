@@ -54,6 +54,9 @@ func Command() *cobra.Command {
 	flags.StringVar(&o.ProbeDir, "probe-dir", "/var/run/virt-probe", "directory with what `virt-launcher probe` found out about this node")
 	flags.IntVar(&o.Port, "port", 8443, "serve /metrics, /healthz and /readyz over TLS on this port")
 	flags.IntVar(&o.ConsolePort, "console-server-port", 8186, "serve virt-api on this port")
+	flags.IntVar(&o.MigrationPort, "migration-port", 8188, "take migrations from other nodes on this port")
+	flags.StringVar(&o.MigrationCerts, "migration-cert-dir", "/etc/virt-handler/migrationclientcertificates",
+		"directory with tls.crt and tls.key for sending guests to other nodes")
 	flags.IntVar(&o.MaxDevices, "max-devices", 1000, "how many pods can use each device at once")
 	flags.StringVar(&o.Certs.Dir, "cert-dir", "/etc/virt-handler/servercertificates", "directory with tls.crt and tls.key")
 	flags.StringVar(&o.Certs.CA, "ca-file", "/etc/virt-ca/ca-bundle", "certificate authorities of the platform")

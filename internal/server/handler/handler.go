@@ -37,6 +37,7 @@ import (
 	"virtctl/internal/server/handler/discovery"
 	"virtctl/internal/server/handler/footprint"
 	"virtctl/internal/server/handler/launchers"
+	"virtctl/internal/server/handler/migration"
 	"virtctl/internal/server/handler/node"
 	"virtctl/internal/server/handler/subresource"
 	"virtctl/internal/server/handler/vmi"
@@ -52,6 +53,9 @@ type Options struct {
 	ProbeDir string
 	// Port serves metrics and health, ConsolePort virt-api.
 	Port, ConsolePort int
+	// MigrationPort takes migrations from other nodes; MigrationCerts is the directory of the certificate for sending some there.
+	MigrationPort  int
+	MigrationCerts string
 	// MaxDevices is how many pods can use a device at once.
 	MaxDevices int
 	Certs      certs.Files
@@ -73,7 +77,10 @@ type agent struct {
 	set     *launchers.Set
 	probe   *node.Probe
 	config  *clusterconfig.Source
-	queue   atomic.Pointer[workqueue.TypedRateLimitingInterface[reconcile.Request]]
+	// arrivals holds the VirtualMachineInstances that shall come here by migration.
+	arrivals   cache.Cache
+	migrations *migration.Node
+	queue      atomic.Pointer[workqueue.TypedRateLimitingInterface[reconcile.Request]]
 }
 
 // Run works until ctx ends.
@@ -89,6 +96,9 @@ func Run(ctx context.Context, config *rest.Config, options Options) error {
 		return err
 	}
 	if a.config, err = follow.Cache(ctx, a.manager.GetCache()); err != nil {
+		return err
+	}
+	if err := a.addMigrations(ctx, config, serving); err != nil {
 		return err
 	}
 	steps := []func(context.Context) error{a.addLaunchers, a.addReconciler, a.addNode}
@@ -161,6 +171,32 @@ func (a *agent) newManager(config *rest.Config, serving *certs.Source) error {
 	return nil
 }
 
+// addMigrations takes guests from other nodes and can send them there.
+func (a *agent) addMigrations(ctx context.Context, config *rest.Config, serving *certs.Source) error {
+	var err error
+	// A selector cannot say "this label or that", so the objects on their way here need a cache of their own.
+	a.arrivals, err = cache.New(config, cache.Options{
+		HTTPClient: a.manager.GetHTTPClient(), Scheme: a.manager.GetScheme(), Mapper: a.manager.GetRESTMapper(),
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&v1.VirtualMachineInstance{}: {Label: labels.SelectorFromSet(labels.Set{v1.MigrationTargetNodeNameLabel: a.options.NodeName})},
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("set up virt-handler: %w", err)
+	}
+	sending := certs.New(certs.Files{Dir: a.options.MigrationCerts, CA: a.options.Certs.CA}, a.log.WithName("certs"))
+	a.migrations = &migration.Node{
+		Context: ctx, Address: a.options.PodIP, Port: a.options.MigrationPort,
+		Receiver: &migration.Receiver{
+			Address: fmt.Sprintf(":%d", a.options.MigrationPort), TLS: serving.Server(tls.RequireAndVerifyClientCert),
+			Log: a.log.WithName("migration"),
+		},
+		Client: sending.Client(migration.TargetCommonName), Changed: a.enqueue,
+	}
+	return a.add(a.arrivals, sending, a.migrations.Receiver)
+}
+
 // addLaunchers finds and follows the node's launchers.
 func (a *agent) addLaunchers(ctx context.Context) error {
 	connector := discovery.Connector{KubeletDir: a.options.KubeletDir}
@@ -182,7 +218,7 @@ func (a *agent) enqueue(pod types.NamespacedName) {
 func (a *agent) addReconciler(context.Context) error {
 	r := &vmi.Reconciler{
 		NodeName: a.options.NodeName, Cache: a.manager.GetClient(), Live: a.manager.GetAPIReader(), Writer: a.manager.GetClient(),
-		Launchers: a.set, Config: a.config, Node: a.probe, Now: time.Now,
+		Launchers: a.set, Config: a.config, Node: a.probe, Now: time.Now, Arrivals: a.arrivals, Migrations: a.migrations,
 	}
 	toPods := func(_ context.Context, obj client.Object) []reconcile.Request {
 		var requests []reconcile.Request
@@ -200,6 +236,7 @@ func (a *agent) addReconciler(context.Context) error {
 	err := builder.ControllerManagedBy(a.manager).Named("launcher").
 		For(&corev1.Pod{}).
 		Watches(&v1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(toPods)).
+		WatchesRawSource(source.Kind(a.arrivals, client.Object(&v1.VirtualMachineInstance{}), handler.EnqueueRequestsFromMapFunc(toPods))).
 		WatchesRawSource(capture).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: limiter}).
 		Complete(r)

@@ -114,3 +114,42 @@ func (s *Source) Server(auth tls.ClientAuthType) *tls.Config {
 		},
 	}
 }
+
+// Client is for connections to the platform's server with the given common name. Components are known by their role, not by
+// their address, so the chain and the common name are verified and the address is not.
+func (s *Source) Client(server string) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			now := s.current.Load()
+			if now == nil {
+				return nil, errNone
+			}
+			return &now.pair, nil
+		},
+		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection verifies the chain and the role
+		VerifyConnection:   func(state tls.ConnectionState) error { return s.verify(state, server) },
+	}
+}
+
+func (s *Source) verify(state tls.ConnectionState, server string) error {
+	now := s.current.Load()
+	if now == nil {
+		return errNone
+	}
+	if len(state.PeerCertificates) == 0 {
+		return errors.New("the server shows no certificate")
+	}
+	leaf := state.PeerCertificates[0]
+	between := x509.NewCertPool()
+	for _, c := range state.PeerCertificates[1:] {
+		between.AddCert(c)
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: now.pool, Intermediates: between}); err != nil {
+		return fmt.Errorf("verify the server's certificate: %w", err)
+	}
+	if leaf.Subject.CommonName != server {
+		return fmt.Errorf("the server is %q, not %q", leaf.Subject.CommonName, server)
+	}
+	return nil
+}

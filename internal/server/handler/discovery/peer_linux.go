@@ -27,6 +27,7 @@ type Peer struct {
 
 	socket *os.File // O_PATH: the socket that was checked, whatever happens to its name
 	proc   *os.File // /proc/<pid> of that process; useless once it has ended, never another process
+	home   *os.File // O_PATH: the directory that the socket is in
 }
 
 // maxProc bounds what is read of a file in /proc.
@@ -59,7 +60,11 @@ func (c Connector) open(ctx context.Context, p *Peer, pod types.UID) error {
 		return err
 	}
 	defer pods.Close()
-	if p.socket, err = beneath.Open(pods, filepath.Join(socketPath(pod)...), unix.O_PATH); err != nil {
+	name := filepath.Join(socketPath(pod)...)
+	if p.home, err = beneath.Open(pods, filepath.Dir(name), unix.O_PATH|unix.O_DIRECTORY); err != nil {
+		return err
+	}
+	if p.socket, err = beneath.Open(p.home, filepath.Base(name), unix.O_PATH); err != nil {
 		return err
 	}
 	kind, _, err := beneath.Type(p.socket)
@@ -199,9 +204,18 @@ func (p *Peer) Root() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "launcher"), nil
 }
 
+// MigrationDir opens the pod's directory for the sockets of a migration. What is in it is the pod's user's to decide.
+func (p *Peer) MigrationDir() (*os.File, error) {
+	dir, err := beneath.OpenSameMount(p.home, filepath.Base(layout.MigrationDir), unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, fmt.Errorf("open the pod's directory for migrations: %w", err)
+	}
+	return dir, nil
+}
+
 // Close forgets the launcher. Calls under way go on.
 func (p *Peer) Close() {
-	for _, f := range []*os.File{p.socket, p.proc} {
+	for _, f := range []*os.File{p.socket, p.proc, p.home} {
 		if f != nil {
 			_ = f.Close()
 		}

@@ -19,8 +19,11 @@ import (
 )
 
 // names are the sockets in the source's pod.
-var names = map[Stream]string{
-	Libvirt: path.Base(layout.MigrationLibvirtSocket), Memory: path.Base(layout.MigrationMemorySocket), NBD: path.Base(layout.MigrationNBDSocket),
+func names() map[Stream]string {
+	return map[Stream]string{
+		Libvirt: path.Base(layout.MigrationLibvirtSocket), Memory: path.Base(layout.MigrationMemorySocket),
+		NBD: path.Base(layout.MigrationNBDSocket),
+	}
 }
 
 // Route leads to a migration's target.
@@ -49,7 +52,7 @@ type Tunnel struct {
 func OpenTunnel(ctx context.Context, dir *os.File, owner int, route Route) (*Tunnel, error) {
 	t := &Tunnel{route: route, dir: dir}
 	t.ctx, t.cancel = context.WithCancel(ctx)
-	for stream, name := range names {
+	for stream, name := range names() {
 		l, err := listen(dir, name, owner)
 		if err != nil {
 			_ = t.Close()
@@ -163,7 +166,7 @@ func (t *Tunnel) Close() error {
 		_ = l.Close()
 	}
 	t.work.Wait()
-	for _, name := range names {
+	for _, name := range names() {
 		_ = unix.Unlinkat(int(t.dir.Fd()), name, 0)
 	}
 	return t.dir.Close()

@@ -9,6 +9,7 @@ import (
 
 	"virtctl/internal/network"
 	"virtctl/internal/server/handler/launchers"
+	"virtctl/internal/server/handler/migration"
 	"virtctl/internal/server/handler/status"
 )
 
@@ -29,6 +30,8 @@ type remembered struct {
 	refused    int64
 	refusedFor error
 	asked      bool // the guest to power off
+	// run is the migration that takes the guest away.
+	run *migration.Run
 
 	mu   sync.Mutex
 	last *v1.VirtualMachineInstance

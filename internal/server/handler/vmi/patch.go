@@ -25,7 +25,7 @@ type operation struct {
 var keyed = map[string]string{"conditions": "type", "volumeStatus": "name", "phaseTransitionTimestamps": "phase"}
 
 // tested are the fields that nobody may have changed meanwhile.
-var tested = map[string]bool{"phase": true, "nodeName": true}
+var tested = map[string]bool{"phase": true, "nodeName": true, "failed": true, "completed": true}
 
 // patchFor gives the patch from the object to what was observed, nil if there is nothing to write. It names single fields, and
 // single elements of lists that have two writers, so that an unrelated change by virt-controller neither gets lost nor gets in
@@ -33,6 +33,11 @@ var tested = map[string]bool{"phase": true, "nodeName": true}
 func patchFor(vmi *v1.VirtualMachineInstance, o *status.Observed) ([]byte, error) {
 	next := vmi.Status.DeepCopy()
 	status.Apply(vmi, next, o)
+	return patchTo(vmi, next, o.Labels())
+}
+
+// patchTo gives the patch to the status and the labels wanted; an empty label is removed.
+func patchTo(vmi *v1.VirtualMachineInstance, next *v1.VirtualMachineInstanceStatus, labels map[string]string) ([]byte, error) {
 	before, err := asMap(&vmi.Status)
 	if err != nil {
 		return nil, err
@@ -41,7 +46,7 @@ func patchFor(vmi *v1.VirtualMachineInstance, o *status.Observed) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	ops := append(labelOps(vmi, o.Labels()), mapOps("/status", before, after)...)
+	ops := append(labelOps(vmi, labels), mapOps("/status", before, after)...)
 	if len(ops) == 0 {
 		return nil, nil
 	}
@@ -173,6 +178,10 @@ func labelOps(vmi *v1.VirtualMachineInstance, labels map[string]string) []operat
 	var ops []operation
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
 		if vmi.Labels[key] == labels[key] {
+			continue
+		}
+		if labels[key] == "" {
+			ops = append(ops, operation{"remove", "/metadata/labels/" + pointer(key), nil})
 			continue
 		}
 		if len(vmi.Labels) == 0 {

@@ -19,6 +19,7 @@ import (
 
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/server/handler/launchers"
+	"virtctl/internal/server/handler/migration"
 )
 
 // Node is what the reconciler asks about its node.
@@ -32,14 +33,18 @@ type Node interface {
 // Reconciler reconciles launcher pods.
 type Reconciler struct {
 	NodeName string
-	// Cache holds the node's pods and its VirtualMachineInstances; Live asks the API server.
+	// Cache holds the node's pods and its VirtualMachineInstances, Arrivals those that shall come here by migration (nil if there
+	// can be none); Live asks the API server.
 	Cache     client.Reader
+	Arrivals  client.Reader
 	Live      client.Reader
 	Writer    client.Client
 	Launchers *launchers.Set
 	Config    *clusterconfig.Source
 	Node      Node
 	Now       func() time.Time
+	// Migrations is this node's part in live migrations; nil turns them off.
+	Migrations *migration.Node
 
 	memory memory
 }
@@ -55,6 +60,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil || !mine {
 		r.Launchers.Forget(req.NamespacedName)
 		r.memory.forget(req.NamespacedName)
+		if r.Migrations != nil {
+			r.Migrations.Receiver.Forget(req.NamespacedName)
+		}
 		return ctrl.Result{}, nil
 	}
 	view := r.Launchers.Ensure(ref).View()
@@ -97,15 +105,23 @@ func podEnded(pod *corev1.Pod) bool {
 // labelled with this node, which the first write makes them.
 func (r *Reconciler) vmiOf(ctx context.Context, ref launchers.Ref) (*v1.VirtualMachineInstance, error) {
 	written := r.memory.of(ref).written()
-	vmi := &v1.VirtualMachineInstance{}
-	err := r.Cache.Get(ctx, ref.VMI, vmi)
-	switch {
-	case err == nil && vmi.UID == ref.VMIUID:
-		return newer(vmi, written), nil
-	case client.IgnoreNotFound(err) != nil:
-		return nil, fmt.Errorf("get virtual machine instance: %w", err)
-	case written != nil && apierrors.IsNotFound(err):
-		return written, nil // the cache is still to learn of it
+	var err error
+	for _, cache := range []client.Reader{r.Cache, r.Arrivals} {
+		if cache == nil {
+			continue
+		}
+		vmi := &v1.VirtualMachineInstance{}
+		err = cache.Get(ctx, ref.VMI, vmi)
+		if err == nil && vmi.UID == ref.VMIUID {
+			return newer(vmi, written), nil
+		}
+		if client.IgnoreNotFound(err) != nil {
+			return nil, fmt.Errorf("get virtual machine instance: %w", err)
+		}
+	}
+	// The cache is still to learn of what we wrote; unless a migration has taken the object to another node's.
+	if written != nil && written.Status.MigrationState == nil && apierrors.IsNotFound(err) {
+		return written, nil
 	}
 	return r.fetch(ctx, ref)
 }

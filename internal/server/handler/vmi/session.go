@@ -13,6 +13,7 @@ import (
 	"virtctl/internal/libvirt/domain"
 	"virtctl/internal/libvirt/wire"
 	"virtctl/internal/network"
+	"virtctl/internal/server/handler/devices"
 	"virtctl/internal/server/handler/launchers"
 	"virtctl/internal/server/handler/status"
 )
@@ -30,6 +31,10 @@ type session struct {
 
 func (s *session) run(ctx context.Context) (ctrl.Result, error) {
 	switch state := s.view.State.State; {
+	case s.arriving():
+		return ctrl.Result{}, s.arrive(ctx)
+	case s.departed():
+		return s.depart(ctx)
 	case s.elsewhere():
 		return ctrl.Result{}, nil
 	case state == wire.StateShutoff || state == wire.StateCrashed:
@@ -38,6 +43,10 @@ func (s *session) run(ctx context.Context) (ctrl.Result, error) {
 		return s.stop(ctx)
 	case state == wire.StateNone:
 		return s.start(ctx)
+	case s.departing():
+		if busy, err := s.send(ctx); busy || err != nil {
+			return ctrl.Result{}, err
+		}
 	}
 	return ctrl.Result{}, s.report(ctx)
 }
@@ -146,10 +155,14 @@ func (s *session) observed(failure error) *status.Observed {
 	o := &status.Observed{
 		Now: s.r.Now(), Node: s.r.NodeName, PodUID: s.ref.PodUID, State: *s.view.State, Domain: s.mem.domain,
 		Agent: s.view.Agent, Guest: s.view.Guest, AgentPending: s.view.State.AgentConnected && !s.view.Agent,
-		HostModel: s.r.Node.HostModel(), Failure: failure,
+		HostModel: s.hostModel(), Failure: failure,
 	}
 	if s.mem.plan != nil {
 		o.Plan = *s.mem.plan
 	}
 	return o
 }
+
+// hostModel tells whether the guest can get its host-model CPU on another node. A guest without hardware virtualization has a CPU
+// that does not depend on its node.
+func (s *session) hostModel() bool { return s.r.Node.HostModel() || !s.has(devices.KVM) }

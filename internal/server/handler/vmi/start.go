@@ -25,27 +25,55 @@ import (
 // maxResolvConf bounds what is read of the pod's resolv.conf.
 const maxResolvConf = 64 << 10
 
+// ground is what a domain stands on: its network and its disks.
+type ground struct {
+	plan     network.Plan
+	prepared wire.PrepareResult
+	net      *network.Result
+}
+
+func (g *ground) close() {
+	if g.net != nil {
+		g.net.Close()
+	}
+}
+
 // startDomain does everything from an empty pod to a running guest. It may be repeated.
 func (s *session) startDomain(ctx context.Context) error {
+	g, err := s.prepare(ctx, false)
+	defer g.close()
+	if err != nil {
+		return err
+	}
+	doc, err := domain.XML(s.vmi, s.input(g.plan, g.prepared))
+	if err != nil {
+		return err
+	}
+	return s.launch(ctx, g, wire.StartRequest{
+		XML: doc, Paused: s.vmi.Spec.StartStrategy != nil && *s.vmi.Spec.StartStrategy == v1.StartStrategyPaused,
+	})
+}
+
+// prepare makes disks and network ready. What it returns is to be closed, even with an error.
+func (s *session) prepare(ctx context.Context, incoming bool) (*ground, error) {
+	g := &ground{}
 	ns, err := s.view.Peer.Namespace()
 	if err != nil {
-		return err
+		return g, err
 	}
 	defer ns.Close()
-	plan, err := s.planNetwork(ns)
-	if err != nil {
-		return err
+	if g.plan, err = s.planNetwork(ns); err != nil {
+		return g, err
 	}
-	specs, err := domain.Disks(s.vmi, s.diskOptions(plan))
+	specs, err := domain.Disks(s.vmi, s.diskOptions(g.plan))
 	if err != nil {
-		return err
+		return g, err
 	}
-	var prepared wire.PrepareResult
-	var net *network.Result
 	work, workCtx := errgroup.WithContext(ctx)
 	work.Go(func() (err error) {
-		prepared, err = s.view.Peer.Client.Prepare(workCtx, wire.PrepareRequest{
+		g.prepared, err = s.view.Peer.Client.Prepare(workCtx, wire.PrepareRequest{
 			Disks: specs, Kernel: domain.KernelFiles(s.vmi), CapabilitiesCache: s.r.Node.CapabilitiesCache(s.has(devices.KVM)),
+			Incoming: incoming,
 		})
 		return err
 	})
@@ -53,30 +81,17 @@ func (s *session) startDomain(ctx context.Context) error {
 		if err := s.giveDevices(); err != nil {
 			return err
 		}
-		net, err = network.Apply(ns, plan)
+		g.net, err = network.Apply(ns, g.plan)
 		return err
 	})
-	err = work.Wait()
-	if net != nil {
-		defer net.Close()
-	}
-	if err != nil {
-		return err
-	}
-	return s.launch(ctx, plan, prepared, net)
+	return g, work.Wait()
 }
 
-func (s *session) launch(ctx context.Context, plan network.Plan, prepared wire.PrepareResult, net *network.Result) error {
-	doc, err := domain.XML(s.vmi, s.input(plan, prepared))
-	if err != nil {
-		return err
-	}
-	request := wire.StartRequest{
-		XML: doc, GracePeriodSeconds: grace(s.vmi), DHCP: net.DHCP,
-		Paused: s.vmi.Spec.StartStrategy != nil && *s.vmi.Spec.StartStrategy == v1.StartStrategyPaused,
-	}
-	files := make([]*os.File, 0, len(net.Sockets))
-	for _, socket := range net.Sockets {
+// launch starts the domain, or has the launcher wait for it to come.
+func (s *session) launch(ctx context.Context, g *ground, request wire.StartRequest) error {
+	request.GracePeriodSeconds, request.DHCP = grace(s.vmi), g.net.DHCP
+	files := make([]*os.File, 0, len(g.net.Sockets))
+	for _, socket := range g.net.Sockets {
 		request.Sockets = append(request.Sockets, socket.Role)
 		files = append(files, socket.File)
 	}
@@ -85,7 +100,7 @@ func (s *session) launch(ctx context.Context, plan network.Plan, prepared wire.P
 		return err
 	}
 	s.launcher.Learn(state)
-	s.mem.plan, s.mem.domain, s.mem.refusedFor = &plan, nil, nil
+	s.mem.plan, s.mem.domain, s.mem.refusedFor = &g.plan, nil, nil
 	return nil
 }
 

@@ -25,6 +25,9 @@ func (s *session) stop(ctx context.Context) (ctrl.Result, error) {
 	if s.view.State.State == wire.StateNone {
 		return ctrl.Result{}, s.quit(ctx)
 	}
+	if s.mem.run != nil {
+		s.mem.run.Abort() // it ends here
+	}
 	now := s.r.Now()
 	left := time.Duration(0)
 	if d := s.vmi.DeletionTimestamp; d != nil && status.CanShutDown(s.vmi) {

@@ -27,8 +27,13 @@ type eventOf struct{ kind, reason, message string }
 // write brings the object's status to what was observed: at most one patch, and none if nothing has changed. The event is
 // told only when the patch was made, so that it is told once.
 func (s *session) write(ctx context.Context, o *status.Observed, event *eventOf) error {
+	return s.patch(ctx, func(vmi *v1.VirtualMachineInstance) ([]byte, error) { return patchFor(vmi, o) }, event)
+}
+
+// patch makes the patch that compute gives for the newest object.
+func (s *session) patch(ctx context.Context, compute func(*v1.VirtualMachineInstance) ([]byte, error), event *eventOf) error {
 	for range tries {
-		patch, err := patchFor(s.vmi, o)
+		patch, err := compute(s.vmi)
 		if err != nil || patch == nil {
 			return err
 		}

@@ -1,0 +1,253 @@
+package vmi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	v1 "kubevirt.io/api/core/v1"
+	"libvirt.org/go/libvirtxml"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"virtctl/internal/libvirt/domain"
+	"virtctl/internal/libvirt/layout"
+	"virtctl/internal/libvirt/wire"
+	"virtctl/internal/server/handler/migration"
+	"virtctl/internal/server/handler/status"
+)
+
+// farewell is how long the target may take to say that a guest that has left here has come there.
+const farewell = 60 * time.Second
+
+// migrating gives the migration in which this pod has a part, nil if there is none.
+func (s *session) migrating() *v1.VirtualMachineInstanceMigrationState {
+	if s.r.Migrations == nil {
+		return nil
+	}
+	return s.vmi.Status.MigrationState
+}
+
+// departing tells that the guest shall leave, and that its target waits for it.
+func (s *session) departing() bool {
+	m := s.migrating()
+	if m == nil || m.SourcePod != s.pod.Name || m.SourceNode != s.r.NodeName || m.Completed || m.Failed || m.EndTimestamp != nil {
+		return false
+	}
+	return m.AbortRequested || s.mem.run != nil || m.TargetNodeAddress != "" && len(m.TargetDirectMigrationNodePorts) > 0
+}
+
+// departed tells that the guest has left.
+func (s *session) departed() bool {
+	m := s.migrating()
+	return m != nil && s.view.State.State == wire.StateShutoff && s.view.State.Reason == wire.ReasonMigrated
+}
+
+// send begins the migration, joins it, or ends it; busy tells that it runs.
+func (s *session) send(ctx context.Context) (busy bool, err error) {
+	m := s.migrating()
+	if s.mem.run == nil || s.mem.run.Migration != m.MigrationUID {
+		switch {
+		case s.view.Peer == nil:
+			return false, nil
+		case m.StartTimestamp != nil:
+			s.mem.run = s.begin(wire.MigrateRequest{}, nil)
+		case m.AbortRequested:
+			return false, s.stays(ctx, &migration.Outcome{Failure: "the migration was aborted before it began", Aborted: true})
+		default:
+			return s.set(ctx)
+		}
+	}
+	if m.AbortRequested {
+		s.mem.run.Abort()
+	}
+	outcome := s.mem.run.Outcome()
+	if outcome == nil || outcome.Failure == "" {
+		return true, s.noteMode(ctx) // the end of the domain brings us back
+	}
+	if err := s.stays(ctx, outcome); err != nil {
+		return false, err
+	}
+	s.mem.run = nil
+	return false, nil
+}
+
+// set sets the guest off.
+func (s *session) set(ctx context.Context) (busy bool, err error) {
+	request, err := s.migrateRequest(ctx)
+	if err != nil {
+		return false, s.stays(ctx, &migration.Outcome{Failure: err.Error()})
+	}
+	route, err := s.route()
+	if err != nil {
+		return false, s.stays(ctx, &migration.Outcome{Failure: err.Error()})
+	}
+	dir, err := s.view.Peer.MigrationDir()
+	if err != nil {
+		return false, s.stays(ctx, &migration.Outcome{Failure: err.Error()})
+	}
+	tunnel, err := migration.OpenTunnel(s.r.Migrations.Context, dir, layout.UID, route)
+	if err != nil {
+		return false, s.stays(ctx, &migration.Outcome{Failure: err.Error()})
+	}
+	begun := false
+	err = s.writeMigration(ctx, func(m *v1.VirtualMachineInstanceMigrationState) {
+		now := metav1.NewTime(s.r.Now())
+		m.StartTimestamp = &now
+		begun = true
+	}, nil)
+	if now := s.migrating(); err != nil || !begun || now == nil || now.StartTimestamp == nil {
+		_ = tunnel.Close()
+		return false, err
+	}
+	ctrl.LoggerFrom(ctx).Info("migration begins", "vmi", s.ref.VMI, "migration", route.Migration, "to", route.Address, "disks", request.Disks)
+	s.mem.run = s.begin(request, tunnel)
+	return true, nil
+}
+
+func (s *session) begin(request wire.MigrateRequest, path migration.Path) *migration.Run {
+	pod := s.ref.Pod
+	node := s.r.Migrations
+	return migration.Begin(node.Context, s.migrating().MigrationUID, s.view.Peer.Client, request, path, s.limits(),
+		func() { node.Changed(pod) })
+}
+
+func (s *session) route() (migration.Route, error) {
+	m := s.migrating()
+	for port, stream := range m.TargetDirectMigrationNodePorts {
+		if _, err := strconv.ParseUint(port, 10, 16); err == nil && stream == 0 {
+			return migration.Route{
+				Migration: m.MigrationUID, Address: net.JoinHostPort(m.TargetNodeAddress, port), TLS: s.r.Migrations.Client,
+			}, nil
+		}
+	}
+	return migration.Route{}, errors.New("the target's virt-handler names no port that this one understands; upgrade both to the same version")
+}
+
+// migrateRequest says how the guest travels. The paths of disks and the names of taps are the same in every launcher pod, so its
+// own document is the target's.
+func (s *session) migrateRequest(ctx context.Context) (wire.MigrateRequest, error) {
+	r := wire.MigrateRequest{
+		LibvirtSocket: layout.MigrationLibvirtSocket, MemorySocket: layout.MigrationMemorySocket, NBDSocket: layout.MigrationNBDSocket,
+	}
+	doc, err := s.view.Peer.Client.DomainXML(ctx, wire.DomainXMLRequest{Migratable: true})
+	if err != nil {
+		return r, fmt.Errorf("read the domain of %s: %w", s.ref.VMI, err)
+	}
+	if r.Disks, err = travelling(doc); err != nil {
+		return r, err
+	}
+	c := s.migrating().VMIMConfigurationOptions
+	if c == nil {
+		return r, nil
+	}
+	if c.MaxDowntimeMs != nil {
+		r.MaxDowntimeMillis = *c.MaxDowntimeMs
+	}
+	if b := c.BandwidthPerMigration; b != nil && b.Value() > 0 {
+		r.BandwidthMiBps = uint64(max(b.Value()>>20, 1))
+	}
+	r.AutoConverge = isTrue(c.AllowAutoConverge)
+	r.PostCopy = isTrue(c.AllowPostCopy)
+	r.Unsafe = isTrue(c.UnsafeMigrationOverride)
+	return r, nil
+}
+
+func isTrue(b *bool) bool { return b != nil && *b }
+
+// travelling are the disks whose contents are in the pod: the target has none of it. Images that are made from the object, and
+// claims that both nodes see, stay.
+func travelling(doc string) ([]string, error) {
+	var dom libvirtxml.Domain
+	if err := dom.Unmarshal(doc); err != nil {
+		return nil, fmt.Errorf("read the domain's document: %w", err)
+	}
+	if dom.Devices == nil {
+		return nil, nil
+	}
+	var disks []string
+	for _, d := range dom.Devices.Disks {
+		if d.Target == nil || d.Source == nil || d.Source.File == nil || d.ReadOnly != nil {
+			continue
+		}
+		if strings.HasPrefix(d.Source.File.File, layout.DiskDir+"/") {
+			disks = append(disks, d.Target.Dev)
+		}
+	}
+	return disks, nil
+}
+
+func (s *session) limits() migration.Limits {
+	l := migration.Limits{MinBytes: uint64(max(domain.GuestMemory(s.vmi), 0))}
+	c := s.migrating().VMIMConfigurationOptions
+	if c == nil {
+		return l
+	}
+	if c.ProgressTimeout != nil {
+		l.Progress = time.Duration(*c.ProgressTimeout) * time.Second
+	}
+	if c.CompletionTimeoutPerGiB != nil {
+		l.PerGiB = time.Duration(*c.CompletionTimeoutPerGiB) * time.Second
+	}
+	l.PostCopy = isTrue(c.AllowPostCopy)
+	return l
+}
+
+// noteMode tells of the switch to post-copy.
+func (s *session) noteMode(ctx context.Context) error {
+	if !s.mem.run.PostCopy() || s.migrating().Mode == v1.MigrationPostCopy {
+		return nil
+	}
+	return s.writeMigration(ctx, func(m *v1.VirtualMachineInstanceMigrationState) { m.Mode = v1.MigrationPostCopy }, nil)
+}
+
+// stays writes that the migration has failed.
+func (s *session) stays(ctx context.Context, o *migration.Outcome) error {
+	reason := status.Bounded(o.Failure)
+	ctrl.LoggerFrom(ctx).Info("migration failed", "vmi", s.ref.VMI, "reason", reason)
+	return s.writeMigration(ctx, func(m *v1.VirtualMachineInstanceMigrationState) {
+		now := metav1.NewTime(s.r.Now())
+		m.Failed, m.FailureReason, m.EndTimestamp = true, reason, &now
+		switch {
+		case o.Aborted:
+			m.AbortStatus = v1.MigrationAbortSucceeded
+		case m.AbortRequested:
+			m.AbortStatus = v1.MigrationAbortFailed
+		}
+	}, &eventOf{kind: corev1.EventTypeWarning, reason: "Migrated", message: "VirtualMachineInstance migration failed: " + reason})
+}
+
+// writeMigration changes the state of the migration that we know, as long as it has not ended.
+func (s *session) writeMigration(ctx context.Context, change func(*v1.VirtualMachineInstanceMigrationState), event *eventOf) error {
+	uid := s.migrating().MigrationUID
+	return s.patch(ctx, func(vmi *v1.VirtualMachineInstance) ([]byte, error) {
+		m := vmi.Status.MigrationState
+		if m == nil || m.MigrationUID != uid || m.Completed || m.Failed {
+			return nil, nil
+		}
+		next := vmi.Status.DeepCopy()
+		change(next.MigrationState)
+		return patchTo(vmi, next, nil)
+	}, event)
+}
+
+// depart ends the launcher that the guest has left, once its new one has said that it has it. The object's phase is no longer
+// ours to write.
+func (s *session) depart(ctx context.Context) (ctrl.Result, error) {
+	m := s.migrating()
+	if s.vmi.Status.NodeName != s.r.NodeName || m.Completed || s.vmi.IsFinal() {
+		return ctrl.Result{}, s.quit(ctx)
+	}
+	left := s.view.State.Since.Add(farewell).Sub(s.r.Now())
+	if left > 0 {
+		return ctrl.Result{RequeueAfter: left}, nil
+	}
+	return ctrl.Result{}, s.stays(ctx, &migration.Outcome{Failure: fmt.Sprintf(
+		"the guest has left this node, but node %s has not said within %s that it runs there; look at virt-handler and pod %s on that node",
+		m.TargetNode, farewell, m.TargetPod)})
+}
