@@ -15,7 +15,8 @@ const probeDir = "/var/run/virt-probe"
 // Handler is the node agent, the only privileged workload: it enters pods' network namespaces and serves device plugins.
 func Handler(o Options) *appsv1.DaemonSet {
 	yes := true
-	privileged := &corev1.SecurityContext{Privileged: &yes}
+	root := int64(0)
+	privileged := &corev1.SecurityContext{Privileged: &yes, RunAsUser: &root}
 	propagation := corev1.MountPropagationHostToContainer
 	c := corev1.Container{
 		Name: HandlerName, Image: o.image("virt-handler"), ImagePullPolicy: o.PullPolicy,

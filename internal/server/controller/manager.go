@@ -26,6 +26,7 @@ import (
 
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/clusterconfig/follow"
+	"virtctl/internal/footprint"
 	"virtctl/internal/server/controller/datavolume"
 	"virtctl/internal/server/controller/index"
 	"virtctl/internal/server/controller/migration"
@@ -111,6 +112,9 @@ func addControllers(mgr manager.Manager, source *clusterconfig.Source, f Flags) 
 		return fmt.Errorf("make a client for metadata: %w", err)
 	}
 	data := datavolume.New(partial, mgr.GetCache(), mgr.GetClient(), mgr.GetAPIReader())
+	if err := mgr.Add(footprint.Trimmer{Log: mgr.GetLogger()}); err != nil {
+		return fmt.Errorf("keep memory small: %w", err)
+	}
 	if err := mgr.Add(data); err != nil {
 		return fmt.Errorf("watch DataVolumes: %w", err)
 	}

@@ -35,7 +35,7 @@ import (
 	"virtctl/internal/server/handler/certs"
 	"virtctl/internal/server/handler/devices"
 	"virtctl/internal/server/handler/discovery"
-	"virtctl/internal/server/handler/footprint"
+	"virtctl/internal/footprint"
 	"virtctl/internal/server/handler/launchers"
 	"virtctl/internal/server/handler/migration"
 	"virtctl/internal/server/handler/node"

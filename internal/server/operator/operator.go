@@ -27,6 +27,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"virtctl/internal/apply"
+	"virtctl/internal/footprint"
 	"virtctl/internal/install/components"
 )
 
@@ -102,6 +103,9 @@ func run(ctx context.Context, opts options) error {
 		return err
 	}
 	if err := addWebhooks(ctx, mgr, opts); err != nil {
+		return err
+	}
+	if err := mgr.Add(footprint.Trimmer{Log: mgr.GetLogger()}); err != nil {
 		return err
 	}
 	return mgr.Start(ctx)
