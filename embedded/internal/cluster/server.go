@@ -30,7 +30,7 @@ import (
 )
 
 // startTimeout bounds each step of the start; a machine that needs longer for one is stuck.
-const startTimeout = 2 * time.Minute
+const startTimeout = 5 * time.Minute
 
 // Server is a running cluster.
 type Server struct {

@@ -32,7 +32,7 @@ const GoFile = 3
 
 const (
 	// startTimeout bounds the start of containerd, which on a slow disk has to read its whole database.
-	startTimeout = 2 * time.Minute
+	startTimeout = 5 * time.Minute
 	// shutdownGrace is how long the pods of a node that is stopped may take.
 	shutdownGrace = 10 * time.Second
 )
