@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"sync"
@@ -39,6 +40,8 @@ type script struct {
 	PrepareError *wire.Error
 	// IgnorePower makes the guest deaf to the power button.
 	IgnorePower bool
+	// MigrationFails is what a migration away fails with.
+	MigrationFails string
 	// Agent gives the guest an agent.
 	Agent bool
 }
@@ -54,7 +57,12 @@ func playLauncher() error {
 		return err
 	}
 	fmt.Println("ready")
-	return wire.Serve(ctx, l.(*net.UnixListener), p.handler())
+	if err := os.MkdirAll("migration", 0o755); err != nil {
+		return err
+	}
+	handler := p.handler()
+	maps.Copy(handler, p.migrations())
+	return wire.Serve(ctx, l.(*net.UnixListener), handler)
 }
 
 func (p *played) handler() wire.Handler {
@@ -125,6 +133,9 @@ func (p *played) start(_ context.Context, call *wire.Call) error {
 	}
 	if len(call.Files) != len(r.Sockets) {
 		return &wire.Error{Code: wire.CodeInternal, Message: "descriptors got lost"}
+	}
+	if r.Incoming {
+		return call.Reply(p.awaitGuest())
 	}
 	p.mu.Lock()
 	running := p.state.State != wire.StateNone
