@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,12 +21,10 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
 	v1 "kubevirt.io/api/core/v1"
 	instancetypev1beta1 "kubevirt.io/api/instancetype/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	crlog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/clusterconfig/follow"
@@ -58,13 +55,7 @@ type app struct {
 // healthTimeout bounds the question whether the Kubernetes API server answers.
 const healthTimeout = 5 * time.Second
 
-func newApp(o Options, log *slog.Logger) (*app, error) {
-	klog.SetSlogLogger(log)
-	crlog.SetLogger(logr.FromSlogHandler(log.Handler()))
-	cluster, err := restConfig(o.Kubeconfig)
-	if err != nil {
-		return nil, err
-	}
+func newApp(cluster *rest.Config, o Options, log *slog.Logger) (*app, error) {
 	direct, cached, err := clients(cluster, o.Namespace)
 	if err != nil {
 		return nil, err

@@ -10,7 +10,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+	crlog "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 // Options is how the server is run.
@@ -49,7 +52,13 @@ webhooks of the platform, over HTTPS on one port. On SIGTERM it stops being read
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)).With("component", "virt-api")
-			app, err := newApp(o, log)
+			klog.SetSlogLogger(log)
+			crlog.SetLogger(logr.FromSlogHandler(log.Handler()))
+			cluster, err := restConfig(o.Kubeconfig)
+			if err != nil {
+				return fmt.Errorf("start virt-api: %w", err)
+			}
+			app, err := newApp(cluster, o, log)
 			if err != nil {
 				return fmt.Errorf("start virt-api: %w", err)
 			}

@@ -61,25 +61,3 @@ func resources(r Route) []string {
 	}
 	return []string{front, r.Name()}
 }
-
-// ServerRules gives what the ServiceAccount of virt-api may do in the whole cluster.
-func ServerRules() []rbacv1.PolicyRule {
-	kubevirt := func(verbs []string, resources ...string) rbacv1.PolicyRule {
-		return rbacv1.PolicyRule{APIGroups: []string{"kubevirt.io"}, Resources: resources, Verbs: verbs}
-	}
-	return []rbacv1.PolicyRule{
-		kubevirt([]string{"get", "list", "watch"}, "kubevirts"),
-		kubevirt([]string{"get", "patch"}, "virtualmachines", "virtualmachineinstances"),
-		kubevirt([]string{"patch"}, "virtualmachines/status"),
-		kubevirt([]string{"list", "create"}, "virtualmachineinstancemigrations"),
-		{APIGroups: []string{"authorization.k8s.io"}, Resources: []string{"subjectaccessreviews"}, Verbs: []string{"create"}},
-		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get"}},
-		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get", "list"}},
-	}
-}
-
-// ServerNamespaceRules gives what the ServiceAccount of virt-api may do in the install namespace: find the node agents.
-// It also needs the role extension-apiserver-authentication-reader in kube-system.
-func ServerNamespaceRules() []rbacv1.PolicyRule {
-	return []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get", "list", "watch"}}}
-}

@@ -69,11 +69,6 @@ func TestClusterRoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "testdata/clusterroles.yaml", roles)
-	server, err := yaml.Marshal(map[string]any{"cluster": ServerRules(), "namespace": ServerNamespaceRules()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	golden(t, "testdata/serverrules.yaml", server)
 }
 
 // What the public contract says in words, checked against what is generated.
