@@ -32,10 +32,10 @@ import (
 
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/clusterconfig/follow"
+	"virtctl/internal/footprint"
 	"virtctl/internal/server/handler/certs"
 	"virtctl/internal/server/handler/devices"
 	"virtctl/internal/server/handler/discovery"
-	"virtctl/internal/footprint"
 	"virtctl/internal/server/handler/launchers"
 	"virtctl/internal/server/handler/migration"
 	"virtctl/internal/server/handler/node"
@@ -67,6 +67,8 @@ const (
 	// Waits after a failed start, growing from the first to the last.
 	firstRetry = time.Second
 	lastRetry  = 2 * time.Minute
+	// lastMigrations is how long migrations may go on after we were told to end; the pod's grace period is a bit longer.
+	lastMigrations = 5 * time.Minute
 )
 
 // agent is everything that Run puts together.
@@ -140,6 +142,7 @@ func (a *agent) newManager(config *rest.Config, serving *certs.Source) error {
 	own := labels.SelectorFromSet(labels.Set{v1.NodeNameLabel: a.options.NodeName})
 	launcherPods := labels.SelectorFromSet(labels.Set{v1.AppLabel: "virt-launcher"})
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
+	patience := lastMigrations
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme,
 		Logger: a.log,
@@ -152,7 +155,8 @@ func (a *agent) newManager(config *rest.Config, serving *certs.Source) error {
 			}},
 			ExtraHandlers: map[string]http.Handler{"/healthz": ok, "/readyz": ok},
 		},
-		HealthProbeBindAddress: "0",
+		HealthProbeBindAddress:  "0",
+		GracefulShutdownTimeout: &patience,
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject: map[client.Object]cache.ByObject{
@@ -187,14 +191,14 @@ func (a *agent) addMigrations(ctx context.Context, config *rest.Config, serving 
 	}
 	sending := certs.New(certs.Files{Dir: a.options.MigrationCerts, CA: a.options.Certs.CA}, a.log.WithName("certs"))
 	a.migrations = &migration.Node{
-		Context: ctx, Address: a.options.PodIP, Port: a.options.MigrationPort,
+		Context: context.WithoutCancel(ctx), Address: a.options.PodIP, Port: a.options.MigrationPort,
 		Receiver: &migration.Receiver{
 			Address: fmt.Sprintf(":%d", a.options.MigrationPort), TLS: serving.Server(tls.RequireAndVerifyClientCert),
 			Log: a.log.WithName("migration"),
 		},
 		Client: sending.Client(migration.TargetCommonName), Changed: a.enqueue,
 	}
-	return a.add(a.arrivals, sending, a.migrations.Receiver)
+	return a.add(a.arrivals, sending, a.migrations, a.migrations.Receiver)
 }
 
 // addLaunchers finds and follows the node's launchers.

@@ -36,6 +36,7 @@ type Receiver struct {
 
 	mu       sync.Mutex
 	expected map[types.UID]expected
+	streams  sync.WaitGroup
 }
 
 type expected struct {
@@ -82,18 +83,23 @@ func (r *Receiver) Start(ctx context.Context) error {
 	return r.Serve(ctx, listener)
 }
 
-// Serve accepts connections from listener until ctx ends.
+// Serve accepts connections from listener until ctx ends, and then waits for those that are joined: a guest that is under way
+// may arrive.
 func (r *Receiver) Serve(ctx context.Context, listener net.Listener) error {
 	defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
 	for {
 		conn, err := listener.Accept()
 		if ctx.Err() != nil {
+			if err == nil {
+				_ = conn.Close()
+			}
+			r.streams.Wait()
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("accept migrations: %w", err)
 		}
-		go r.serve(ctx, conn)
+		r.streams.Go(func() { r.serve(ctx, conn) })
 	}
 }
 

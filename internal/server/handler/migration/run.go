@@ -14,6 +14,9 @@ import (
 // callTimeout bounds short calls to the launcher.
 const callTimeout = 30 * time.Second
 
+// cutAfter is how long an abort may take before the connections to the target are cut.
+const cutAfter = 10 * time.Second
+
 // Launcher is the source's launcher.
 type Launcher interface {
 	Migrate(ctx context.Context, r wire.MigrateRequest, fn func(wire.MigrationProgress) error) error
@@ -24,6 +27,7 @@ type Launcher interface {
 // Path is how the guest travels; nil when a migration is joined that an earlier virt-handler began.
 type Path interface {
 	Err() error
+	// Close may be called more than once.
 	Close() error
 }
 
@@ -51,6 +55,7 @@ type Run struct {
 
 	launcher Launcher
 	limits   Limits
+	path     Path
 	now      func() time.Time
 
 	mu       sync.Mutex
@@ -58,20 +63,21 @@ type Run struct {
 	why      string // our own reason for aborting
 	postCopy bool
 	stall    *time.Timer
+	cut      *time.Timer
 	last     wire.MigrationProgress
 	outcome  *Outcome
 }
 
 // Begin starts, or with an empty request joins, a migration. ended is called when it is over.
 func Begin(ctx context.Context, migration types.UID, launcher Launcher, request wire.MigrateRequest, path Path, limits Limits, ended func()) *Run {
-	r := &Run{Migration: migration, launcher: launcher, limits: limits, now: time.Now}
+	r := &Run{Migration: migration, launcher: launcher, limits: limits, path: path, now: time.Now}
 	if limits.Progress > 0 {
 		r.stall = time.AfterFunc(limits.Progress, func() {
 			r.giveUp(fmt.Sprintf("nothing was transferred for %s (progressTimeout)", limits.Progress))
 		})
 	}
 	go func() {
-		r.finish(r.migrate(ctx, request), path)
+		r.finish(r.migrate(ctx, request))
 		ended()
 	}()
 	return r
@@ -144,6 +150,10 @@ func (r *Run) giveUp(why string) {
 	start := !r.aborting && !r.postCopy && r.outcome == nil
 	if start {
 		r.aborting, r.why = true, why
+		if r.path != nil {
+			// Where the target does not answer any more, an abort does not end either until the connections do.
+			r.cut = time.AfterFunc(cutAfter, func() { _ = r.path.Close() })
+		}
 	}
 	r.mu.Unlock()
 	if start {
@@ -158,11 +168,15 @@ func (r *Run) callAbort() {
 	_ = r.launcher.AbortMigration(ctx)
 }
 
-func (r *Run) finish(err error, path Path) {
+func (r *Run) finish(err error) {
+	path := r.path
 	o := &Outcome{}
 	r.mu.Lock()
 	if r.stall != nil {
 		r.stall.Stop()
+	}
+	if r.cut != nil {
+		r.cut.Stop()
 	}
 	switch {
 	case wire.CodeOf(err) == wire.CodeInvalid && path == nil:

@@ -42,6 +42,7 @@ type Tunnel struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
 	work      sync.WaitGroup
+	closing   sync.Once
 
 	mu  sync.Mutex
 	err error
@@ -159,8 +160,13 @@ func (t *Tunnel) Err() error {
 	return t.err
 }
 
-// Close ends the connections and removes the sockets.
+// Close ends the connections and removes the sockets. It may be called more than once.
 func (t *Tunnel) Close() error {
+	t.closing.Do(t.close)
+	return nil
+}
+
+func (t *Tunnel) close() {
 	t.cancel()
 	for _, l := range t.listeners {
 		_ = l.Close()
@@ -169,5 +175,5 @@ func (t *Tunnel) Close() error {
 	for _, name := range names() {
 		_ = unix.Unlinkat(int(t.dir.Fd()), name, 0)
 	}
-	return t.dir.Close()
+	_ = t.dir.Close()
 }

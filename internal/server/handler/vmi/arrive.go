@@ -29,11 +29,17 @@ func (s *session) arriving() bool {
 func (s *session) arrive(ctx context.Context) error {
 	m := s.migrating()
 	switch {
-	case s.arrived():
-		return s.takeOver(ctx)
 	case m.Failed || s.vmi.IsFinal():
 		s.r.Migrations.Receiver.Forget(s.ref.Pod)
+		if s.view.State.State == wire.StateRunning && s.view.Peer != nil {
+			// The source has said that the guest goes on there; two of it must not run.
+			if _, err := s.view.Peer.Client.Destroy(ctx); err != nil && !ended(err) {
+				return fmt.Errorf("end the second run of %s: %w", s.ref.VMI, err)
+			}
+		}
 		return s.quit(ctx)
+	case s.arrived():
+		return s.takeOver(ctx)
 	case over(s.view.State.State) || s.view.Peer == nil:
 		return nil // the source will say why
 	case s.r.Migrations.Receiver.Expects(m.MigrationUID) && m.TargetNodeAddress != "":
@@ -115,16 +121,15 @@ func (s *session) takeOver(ctx context.Context) error {
 	o := s.observed(nil)
 	uid := s.migrating().MigrationUID
 	compute := func(vmi *v1.VirtualMachineInstance) ([]byte, error) {
-		m := vmi.Status.MigrationState
-		if m == nil || m.MigrationUID != uid || vmi.IsFinal() {
+		if !under(vmi, uid) || vmi.IsFinal() {
 			return nil, nil
 		}
 		next := vmi.Status.DeepCopy()
 		status.Apply(vmi, next, o)
 		now := metav1.NewTime(s.r.Now())
-		m = next.MigrationState
+		m := next.MigrationState
 		m.TargetNodeDomainDetected, m.TargetNodeDomainReadyTimestamp = true, &now
-		m.Completed, m.EndTimestamp, m.Failed, m.FailureReason = true, &now, false, ""
+		m.Completed, m.EndTimestamp = true, &now
 		if m.StartTimestamp == nil {
 			m.StartTimestamp = &now
 		}
@@ -133,11 +138,18 @@ func (s *session) takeOver(ctx context.Context) error {
 		}
 		labels := o.Labels()
 		labels[v1.MigrationTargetNodeNameLabel] = ""
-		return patchTo(vmi, next, labels)
+		return migrationPatch(vmi, next, labels)
 	}
-	s.r.Migrations.Receiver.Forget(s.ref.Pod)
-	ctrl.LoggerFrom(ctx).Info("took a guest over", "vmi", s.ref.VMI, "migration", uid)
-	return s.patch(ctx, compute, &eventOf{
+	err := s.patch(ctx, compute, &eventOf{
 		kind: corev1.EventTypeNormal, reason: "Migrated", message: fmt.Sprintf("The VirtualMachineInstance migrated to node %s.", s.r.NodeName),
 	})
+	if err != nil {
+		return err
+	}
+	s.r.Migrations.Receiver.Forget(s.ref.Pod)
+	ctrl.LoggerFrom(ctx).Info("the guest has come", "vmi", s.ref.VMI, "migration", uid)
+	if m := s.migrating(); m != nil && m.Failed {
+		return s.arrive(ctx) // the source was faster
+	}
+	return nil
 }

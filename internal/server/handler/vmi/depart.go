@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	v1 "kubevirt.io/api/core/v1"
 	"libvirt.org/go/libvirtxml"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -45,7 +46,22 @@ func (s *session) departing() bool {
 // departed tells that the guest has left.
 func (s *session) departed() bool {
 	m := s.migrating()
-	return m != nil && s.view.State.State == wire.StateShutoff && s.view.State.Reason == wire.ReasonMigrated
+	if m == nil || !over(s.view.State.State) || s.view.State.Incoming {
+		return false
+	}
+	return s.view.State.Reason == wire.ReasonMigrated || s.handedOver()
+}
+
+// handedOver tells that the migration's target has said that it has the guest.
+func (s *session) handedOver() bool {
+	m := s.migrating()
+	return m != nil && m.Completed && m.SourcePod == s.pod.Name && m.SourceNode == s.r.NodeName && s.vmi.Status.NodeName != s.r.NodeName
+}
+
+// doubled tells that the guest runs here although its target has it. That takes a connection cut in the very moment the guest was
+// handed over: then libvirt lets it go on on both sides, and whose word the object got first decides.
+func (s *session) doubled() bool {
+	return s.handedOver() && s.view.State.State == wire.StateRunning && (s.mem.run == nil || s.mem.run.Outcome() != nil)
 }
 
 // send begins the migration, joins it, or ends it; busy tells that it runs.
@@ -113,8 +129,11 @@ func (s *session) set(ctx context.Context) (busy bool, err error) {
 func (s *session) begin(request wire.MigrateRequest, path migration.Path) *migration.Run {
 	pod := s.ref.Pod
 	node := s.r.Migrations
-	return migration.Begin(node.Context, s.migrating().MigrationUID, s.view.Peer.Client, request, path, s.limits(),
-		func() { node.Changed(pod) })
+	done := node.Working()
+	return migration.Begin(node.Context, s.migrating().MigrationUID, s.view.Peer.Client, request, path, s.limits(), func() {
+		done()
+		node.Changed(pod)
+	})
 }
 
 func (s *session) route() (migration.Route, error) {
@@ -226,28 +245,52 @@ func (s *session) stays(ctx context.Context, o *migration.Outcome) error {
 func (s *session) writeMigration(ctx context.Context, change func(*v1.VirtualMachineInstanceMigrationState), event *eventOf) error {
 	uid := s.migrating().MigrationUID
 	return s.patch(ctx, func(vmi *v1.VirtualMachineInstance) ([]byte, error) {
-		m := vmi.Status.MigrationState
-		if m == nil || m.MigrationUID != uid || m.Completed || m.Failed {
+		if !under(vmi, uid) {
 			return nil, nil
 		}
 		next := vmi.Status.DeepCopy()
 		change(next.MigrationState)
-		return patchTo(vmi, next, nil)
+		return migrationPatch(vmi, next, nil)
 	}, event)
 }
 
+// under tells that the object's migration is the one given and has not ended.
+func under(vmi *v1.VirtualMachineInstance, migration types.UID) bool {
+	m := vmi.Status.MigrationState
+	return m != nil && m.MigrationUID == migration && !m.Completed && !m.Failed
+}
+
+// migrationPatch is patchTo that fails if the migration is another one or has ended meanwhile: what either side or the controller
+// writes first is what happened.
+func migrationPatch(vmi *v1.VirtualMachineInstance, next *v1.VirtualMachineInstanceStatus, labels map[string]string) ([]byte, error) {
+	return patchTo(vmi, next, labels,
+		operation{"test", "/status/migrationState/migrationUid", vmi.Status.MigrationState.MigrationUID},
+		operation{"test", "/status/migrationState/failed", nil}, operation{"test", "/status/migrationState/completed", nil})
+}
+
 // depart ends the launcher that the guest has left, once its new one has said that it has it. The object's phase is no longer
-// ours to write.
+// ours to write, unless the guest got lost on its way.
 func (s *session) depart(ctx context.Context) (ctrl.Result, error) {
 	m := s.migrating()
-	if s.vmi.Status.NodeName != s.r.NodeName || m.Completed || s.vmi.IsFinal() {
+	switch {
+	case s.vmi.Status.NodeName != s.r.NodeName || m.Completed || s.vmi.IsFinal():
 		return ctrl.Result{}, s.quit(ctx)
+	case m.Failed:
+		// Nobody has it: the target failed after the guest had left.
+		o := s.observed(nil)
+		o.State.Reason = wire.ReasonFailed
+		return ctrl.Result{}, s.write(ctx, o, &eventOf{kind: corev1.EventTypeWarning, reason: "Stopped", message: status.Bounded(
+			"The guest was lost in a migration: it had left this node, and " + m.FailureReason)})
 	}
 	left := s.view.State.Since.Add(farewell).Sub(s.r.Now())
 	if left > 0 {
 		return ctrl.Result{RequeueAfter: left}, nil
 	}
-	return ctrl.Result{}, s.stays(ctx, &migration.Outcome{Failure: fmt.Sprintf(
-		"the guest has left this node, but node %s has not said within %s that it runs there; look at virt-handler and pod %s on that node",
-		m.TargetNode, farewell, m.TargetPod)})
+	if !s.mem.missed {
+		s.mem.missed = true
+		s.tell(ctx, &eventOf{kind: corev1.EventTypeWarning, reason: "Migrated", message: fmt.Sprintf(
+			"The guest has left this node, but node %s has not said within %s that it runs there; look at virt-handler and pod %s on that node.",
+			m.TargetNode, farewell, m.TargetPod)})
+	}
+	return ctrl.Result{}, nil
 }

@@ -32,6 +32,8 @@ type remembered struct {
 	asked      bool // the guest to power off
 	// run is the migration that takes the guest away.
 	run *migration.Run
+	// missed tells that a guest that has left was reported missing.
+	missed bool
 
 	mu   sync.Mutex
 	last *v1.VirtualMachineInstance

@@ -25,7 +25,7 @@ type operation struct {
 var keyed = map[string]string{"conditions": "type", "volumeStatus": "name", "phaseTransitionTimestamps": "phase"}
 
 // tested are the fields that nobody may have changed meanwhile.
-var tested = map[string]bool{"phase": true, "nodeName": true, "failed": true, "completed": true}
+var tested = map[string]bool{"phase": true, "nodeName": true}
 
 // patchFor gives the patch from the object to what was observed, nil if there is nothing to write. It names single fields, and
 // single elements of lists that have two writers, so that an unrelated change by virt-controller neither gets lost nor gets in
@@ -36,8 +36,8 @@ func patchFor(vmi *v1.VirtualMachineInstance, o *status.Observed) ([]byte, error
 	return patchTo(vmi, next, o.Labels())
 }
 
-// patchTo gives the patch to the status and the labels wanted; an empty label is removed.
-func patchTo(vmi *v1.VirtualMachineInstance, next *v1.VirtualMachineInstanceStatus, labels map[string]string) ([]byte, error) {
+// patchTo gives the patch to the status and the labels wanted, made only if the tests hold; an empty label is removed.
+func patchTo(vmi *v1.VirtualMachineInstance, next *v1.VirtualMachineInstanceStatus, labels map[string]string, tests ...operation) ([]byte, error) {
 	before, err := asMap(&vmi.Status)
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func patchTo(vmi *v1.VirtualMachineInstance, next *v1.VirtualMachineInstanceStat
 	if len(ops) == 0 {
 		return nil, nil
 	}
-	return json.Marshal(append([]operation{{"test", "/metadata/uid", vmi.UID}}, ops...))
+	return json.Marshal(append(append([]operation{{"test", "/metadata/uid", vmi.UID}}, tests...), ops...))
 }
 
 func asMap(s *v1.VirtualMachineInstanceStatus) (map[string]any, error) {

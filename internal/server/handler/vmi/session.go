@@ -35,6 +35,8 @@ func (s *session) run(ctx context.Context) (ctrl.Result, error) {
 		return ctrl.Result{}, s.arrive(ctx)
 	case s.departed():
 		return s.depart(ctx)
+	case s.doubled():
+		return ctrl.Result{}, s.destroy(ctx)
 	case s.elsewhere():
 		return ctrl.Result{}, nil
 	case state == wire.StateShutoff || state == wire.StateCrashed:
