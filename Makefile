@@ -16,7 +16,7 @@ endif
 IMAGE_PREFIX ?= localhost/virtctl
 PKG      := virtctl/internal/version
 LDFLAGS  := -s -w -X $(PKG).version=$(RELEASE) -X $(PKG).registry=$(IMAGE_PREFIX) -X $(PKG).tag=$(VERSION)
-GO_FILES := $(shell git ls-files -co --exclude-standard 'cmd/*.go' 'internal/*.go' 'internal/**/*.yaml' go.mod go.sum)
+GO_FILES := $(wildcard $(shell git ls-files -co --exclude-standard 'cmd/*.go' 'internal/*.go' 'internal/crds/*.yaml' go.mod go.sum))
 GOBUILD  := go build -trimpath -ldflags '$(LDFLAGS)'
 
 include images/images.mk
@@ -47,7 +47,7 @@ bin/virtctl bin/virt-server bin/virt-handler: bin/%: bin/.version $(GO_FILES)
 bin/virt-launcher: bin/.version $(GO_FILES)
 	CGO_ENABLED=1 $(GOBUILD) -o $@ ./cmd/virt-launcher
 
-bin/virt-kube: $(shell git ls-files -co --exclude-standard embedded)
+bin/virt-kube: $(wildcard $(shell git ls-files -co --exclude-standard embedded))
 	$(MAKE) virt-kube
 
 STATE_DIR ?= /var/lib/virt-kube

@@ -25,12 +25,29 @@ func buildLauncher(ctx context.Context, b *builder) (images.Built, error) {
 	if err := checkProgram(dir, program.Source); err != nil {
 		return images.Built{}, err
 	}
-	return b.image("virt-launcher", []*images.Layer{base}, []images.File{program}, images.Config{
+	kernel, err := probeKernel(ctx, b)
+	if err != nil {
+		return images.Built{}, err
+	}
+	return b.image("virt-launcher", []*images.Layer{base}, []images.File{kernel, program}, images.Config{
 		Entrypoint: []string{"/usr/bin/virt-launcher"},
 		Env:        []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
 		User:       fmt.Sprintf("%d:%d", launcherUser, launcherUser),
 		WorkingDir: "/",
 	})
+}
+
+// probeKernel is what `virt-launcher probe` boots to find out whether hardware virtualization really works.
+func probeKernel(ctx context.Context, b *builder) (images.File, error) {
+	tree, err := demoTree(ctx, b)
+	if err != nil {
+		return images.File{}, err
+	}
+	vmlinuz, err := one(tree, "boot/vmlinuz-*")
+	if err != nil {
+		return images.File{}, err
+	}
+	return images.File{Path: "usr/share/virtctl/probe/vmlinuz", Mode: 0o444, Source: vmlinuz}, nil
 }
 
 // launcherBase is the distribution part, packed, and the folder it was packed from. It is kept: a changed program costs only the small layer above it.

@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	v1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/libvirt/layout"
@@ -20,7 +21,12 @@ import (
 // createTarget makes the pod the guest shall move into. Its name follows from the migration's UID, so that creating it twice
 // cannot succeed.
 func (r *Reconciler) createTarget(ctx context.Context, p *pass) error {
-	pod := targetPod(p, r.LauncherImage)
+	// The cache keeps of pods only what reconcilers look at.
+	source := &corev1.Pod{}
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(p.source), source); err != nil {
+		return fmt.Errorf("read the source pod: %w", err)
+	}
+	pod := targetPod(p, source, r.LauncherImage)
 	err := r.Client.Create(ctx, pod)
 	switch {
 	case apierrors.IsAlreadyExists(err):
@@ -37,8 +43,8 @@ func (r *Reconciler) createTarget(ctx context.Context, p *pass) error {
 
 // targetPod is the source's pod once more, on another node: what the guest sees must not change with the cluster's settings.
 // Only the launcher may be newer.
-func targetPod(p *pass, image string) *corev1.Pod {
-	m, vmi, source := p.migration, p.vmi, p.source
+func targetPod(p *pass, source *corev1.Pod, image string) *corev1.Pod {
+	m, vmi := p.migration, p.vmi
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: source.Namespace, Name: targetName(vmi, m),
