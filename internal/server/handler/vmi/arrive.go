@@ -31,10 +31,10 @@ func (s *session) arrive(ctx context.Context) error {
 	switch {
 	case m.Failed || s.vmi.IsFinal():
 		s.r.Migrations.Receiver.Forget(s.ref.Pod)
-		if s.view.State.State == wire.StateRunning && s.view.Peer != nil {
+		if s.view.State.State == wire.StateRunning {
 			// The source has said that the guest goes on there; two of it must not run.
-			if _, err := s.view.Peer.Client.Destroy(ctx); err != nil && !ended(err) {
-				return fmt.Errorf("end the second run of %s: %w", s.ref.VMI, err)
+			if err := s.kill(ctx); err != nil {
+				return err
 			}
 		}
 		return s.quit(ctx)

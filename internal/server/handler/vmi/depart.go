@@ -37,8 +37,11 @@ func (s *session) migrating() *v1.VirtualMachineInstanceMigrationState {
 // departing tells that the guest shall leave, and that its target waits for it.
 func (s *session) departing() bool {
 	m := s.migrating()
-	if m == nil || m.SourcePod != s.pod.Name || m.SourceNode != s.r.NodeName || m.Completed || m.Failed || m.EndTimestamp != nil {
+	if m == nil || m.SourcePod != s.pod.Name || m.SourceNode != s.r.NodeName || m.Completed {
 		return false
+	}
+	if m.Failed || m.EndTimestamp != nil {
+		return s.mem.run != nil // somebody has called it off while it ran
 	}
 	return m.AbortRequested || s.mem.run != nil || m.TargetNodeAddress != "" && len(m.TargetDirectMigrationNodePorts) > 0
 }
@@ -64,11 +67,30 @@ func (s *session) doubled() bool {
 	return s.handedOver() && s.view.State.State == wire.StateRunning && (s.mem.run == nil || s.mem.run.Outcome() != nil)
 }
 
+// kill ends a second run of the guest. What the object says of the first is not touched.
+func (s *session) kill(ctx context.Context) error {
+	if s.view.Peer == nil {
+		return nil // its connection brings us back
+	}
+	ctrl.LoggerFrom(ctx).Info("the guest runs on two nodes; ending it on this one", "vmi", s.ref.VMI, "migration", s.migrating().MigrationUID)
+	if _, err := s.view.Peer.Client.Destroy(ctx); err != nil && !ended(err) {
+		return fmt.Errorf("end the second run of %s: %w", s.ref.VMI, err)
+	}
+	return nil
+}
+
 // send begins the migration, joins it, or ends it; busy tells that it runs.
 func (s *session) send(ctx context.Context) (busy bool, err error) {
 	m := s.migrating()
+	if s.mem.run != nil && s.mem.run.Migration != m.MigrationUID && s.mem.run.Outcome() == nil {
+		s.mem.run.Abort()
+		return true, nil // its end brings us back
+	}
 	if s.mem.run == nil || s.mem.run.Migration != m.MigrationUID {
 		switch {
+		case m.Failed:
+			s.mem.run = nil
+			return false, nil
 		case s.view.Peer == nil:
 			return false, nil
 		case m.StartTimestamp != nil:
@@ -79,7 +101,7 @@ func (s *session) send(ctx context.Context) (busy bool, err error) {
 			return s.set(ctx)
 		}
 	}
-	if m.AbortRequested {
+	if m.AbortRequested || m.Failed {
 		s.mem.run.Abort()
 	}
 	outcome := s.mem.run.Outcome()

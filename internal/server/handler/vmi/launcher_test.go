@@ -33,6 +33,7 @@ type played struct {
 	watches []chan wire.Event
 	script  script
 	quit    context.CancelFunc
+	aborted chan struct{}
 }
 
 // script makes the played launcher misbehave.
@@ -48,7 +49,7 @@ type script struct {
 
 func playLauncher() error {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &played{state: wire.State{State: wire.StateNone, Since: time.Now()}, quit: cancel}
+	p := &played{state: wire.State{State: wire.StateNone, Since: time.Now()}, quit: cancel, aborted: make(chan struct{}, 1)}
 	if err := json.Unmarshal([]byte(os.Getenv(playEnv)), &p.script); err != nil {
 		return err
 	}

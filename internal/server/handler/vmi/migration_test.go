@@ -42,16 +42,26 @@ func (p *played) migrations() wire.Handler {
 			switch {
 			case r.LibvirtSocket == "":
 				return &wire.Error{Code: wire.CodeInvalid, Message: "a migration needs sockets"}
-			case p.script.MigrationFails == "never":
-				<-ctx.Done()
-				return nil
+			case p.script.MigrationFails == "when aborted":
+				select {
+				case <-p.aborted:
+					return call.Reply(wire.MigrationProgress{Done: true, Aborted: true, Failure: "operation aborted"})
+				case <-ctx.Done():
+					return nil
+				}
 			case p.script.MigrationFails != "":
 				return call.Reply(wire.MigrationProgress{Done: true, Failure: p.script.MigrationFails})
 			}
 			p.become(wire.StateShutoff, wire.ReasonMigrated)
 			return call.Reply(wire.MigrationProgress{Done: true})
 		},
-		wire.MethodAbortMigration: wire.Action(func(context.Context, struct{}) error { return nil }),
+		wire.MethodAbortMigration: wire.Action(func(context.Context, struct{}) error {
+			select {
+			case p.aborted <- struct{}{}:
+			default:
+			}
+			return nil
+		}),
 		// Resume plays the guest's arrival.
 		wire.MethodResume: wire.Getter(func(context.Context) (wire.State, error) {
 			return p.become(wire.StateRunning, wire.ReasonMigrated), nil
@@ -131,7 +141,7 @@ func TestGuestStays(t *testing.T) {
 			change: func(m *v1.VirtualMachineInstanceMigrationState) { m.AbortRequested, m.TargetNodeAddress = true, "" },
 		},
 		{
-			name: "handler restarted", script: script{MigrationFails: "never"}, want: "restarted",
+			name: "handler restarted", script: script{MigrationFails: "when aborted"}, want: "restarted",
 			change: func(m *v1.VirtualMachineInstanceMigrationState) { now := metav1.Now(); m.StartTimestamp = &now },
 		},
 		{
@@ -239,5 +249,101 @@ func TestTravelling(t *testing.T) {
 		disk("vdc", layout.ClaimImage("data"), "") + disk("vdd", layout.Disk("ro"), "<readonly/>") + `<disk type="block"><source dev="/dev/x"/><target dev="vde"/></disk></devices></domain>`)
 	if err != nil || !slices.Equal(got, []string{"vda"}) {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// A connection cut in the moment of the handover can leave the guest on both sides; the object says who has it.
+func TestGuestRunsOnBothSides(t *testing.T) {
+	t.Run("the target was first", func(t *testing.T) {
+		w := newWorld(t, newVMI(), script{})
+		w.migrates()
+		w.until("running", running)
+		l := w.set.Ensure(w.ref())
+		w.change(func(vmi *v1.VirtualMachineInstance) {
+			vmi.Status.MigrationState = leaving()
+			vmi.Status.NodeName, vmi.Labels[v1.NodeNameLabel], vmi.Status.MigrationState.Completed = "node02", "node02", true
+		})
+		w.until("the launcher has ended", func(*v1.VirtualMachineInstance) bool { return l.View().Peer == nil })
+		if state := l.View().State; state.State != wire.StateShutoff || state.Reason != wire.ReasonDestroyed {
+			t.Errorf("the source: %+v", state)
+		}
+		if vmi := w.vmi(); vmi.Status.Phase != v1.Running || vmi.Status.NodeName != "node02" {
+			t.Errorf("status: %+v", vmi.Status)
+		}
+	})
+	t.Run("the source was first", func(t *testing.T) {
+		w := target(t)
+		l := w.set.Ensure(w.ref())
+		// The handler has not seen yet that the source has given up.
+		w.changeUnseen(func(vmi *v1.VirtualMachineInstance) { vmi.Status.MigrationState.Failed = true })
+		if _, err := l.View().Peer.Client.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.until("the launcher has ended", func(*v1.VirtualMachineInstance) bool { return l.View().Peer == nil })
+		if vmi := w.vmi(); vmi.Status.NodeName != "node02" || vmi.Status.MigrationState.Completed {
+			t.Errorf("status: %+v", vmi.Status)
+		}
+	})
+}
+
+func (w *world) changeUnseen(fn func(*v1.VirtualMachineInstance)) {
+	w.t.Helper()
+	vmi := w.vmi()
+	fn(vmi)
+	if err := w.client.Update(w.t.Context(), vmi); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// A write that is computed from an older object does not undo what ended the migration.
+func TestMigrationPatchTests(t *testing.T) {
+	w := target(t)
+	s := w.session(w.vmi())
+	w.changeUnseen(func(vmi *v1.VirtualMachineInstance) { vmi.Status.MigrationState.Failed = true })
+	now := metav1.Now()
+	if err := s.writeMigration(t.Context(), func(m *v1.VirtualMachineInstanceMigrationState) { m.StartTimestamp = &now }, nil); err != nil {
+		t.Fatal(err)
+	}
+	if m := w.vmi().Status.MigrationState; m.StartTimestamp != nil || !m.Failed {
+		t.Errorf("migration: %+v", m)
+	}
+}
+
+// A guest that left and that nobody has is lost, and the object says so.
+func TestGuestLost(t *testing.T) {
+	w := newWorld(t, newVMI(), script{})
+	w.migrates()
+	w.until("running", running)
+	l := w.set.Ensure(w.ref())
+	w.change(func(vmi *v1.VirtualMachineInstance) { vmi.Status.MigrationState = leaving() })
+	w.until("gone", func(*v1.VirtualMachineInstance) bool { return l.View().State.Reason == wire.ReasonMigrated })
+	w.change(func(vmi *v1.VirtualMachineInstance) { vmi.Status.MigrationState.Failed = true })
+	w.until("failed", func(vmi *v1.VirtualMachineInstance) bool { return vmi.Status.Phase == v1.Failed })
+}
+
+// An abort ends a migration that runs, whether it was asked for or the migration was called off.
+func TestMigrationAborted(t *testing.T) {
+	for name, ask := range map[string]func(*v1.VirtualMachineInstanceMigrationState){
+		"asked for":  func(m *v1.VirtualMachineInstanceMigrationState) { m.AbortRequested = true },
+		"called off": func(m *v1.VirtualMachineInstanceMigrationState) { m.Failed, m.FailureReason = true, "cancelled" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, newVMI(), script{MigrationFails: "when aborted"})
+			w.migrates()
+			w.until("running", running)
+			w.change(func(vmi *v1.VirtualMachineInstance) { vmi.Status.MigrationState = leaving() })
+			mem := w.r.memory.of(w.ref())
+			if mem.run == nil || w.vmi().Status.MigrationState.StartTimestamp == nil {
+				t.Fatal("no migration runs")
+			}
+			w.change(func(vmi *v1.VirtualMachineInstance) { ask(vmi.Status.MigrationState) })
+			vmi := w.until("ended", func(vmi *v1.VirtualMachineInstance) bool { return mem.run == nil && vmi.Status.MigrationState.Failed })
+			if m := vmi.Status.MigrationState; m.AbortRequested != (m.AbortStatus == v1.MigrationAbortSucceeded) {
+				t.Errorf("migration: %+v", m)
+			}
+			if vmi.Status.NodeName != nodeName || vmi.Status.Phase != v1.Running {
+				t.Errorf("status: %+v", vmi.Status)
+			}
+		})
 	}
 }

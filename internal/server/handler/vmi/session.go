@@ -36,7 +36,7 @@ func (s *session) run(ctx context.Context) (ctrl.Result, error) {
 	case s.departed():
 		return s.depart(ctx)
 	case s.doubled():
-		return ctrl.Result{}, s.destroy(ctx)
+		return ctrl.Result{}, s.kill(ctx)
 	case s.elsewhere():
 		return ctrl.Result{}, nil
 	case state == wire.StateShutoff || state == wire.StateCrashed:
