@@ -41,6 +41,12 @@ func TestLifeOnAPIServer(t *testing.T) {
 	await(cl, &v1.VirtualMachineList{}, "web", "readiness", func(vm *v1.VirtualMachine) bool {
 		return vm.Status.PrintableStatus == v1.VirtualMachineStatusRunning && vm.Status.Ready
 	})
+	cl.awaitRenewals(2)
+	idle := len(cl.writes())
+	cl.awaitRenewals(3)
+	if writes := cl.writes(); len(writes) != idle {
+		t.Errorf("while the VM runs and nothing happens: %+v", writes[idle:])
+	}
 	if err := cl.c.Delete(ctx, vm); err != nil {
 		t.Fatal(err)
 	}
