@@ -127,7 +127,10 @@ func managerArgs(o options.Options, c plan.Cluster, s pki.Store) []string {
 		"--cluster-name=virt-kube-" + o.Instance,
 		// Addresses are planned, and there is no cloud.
 		"--allocate-node-cidrs=false",
-		"--controllers=*,-nodeipam,-node-route-controller,-cloud-node-lifecycle-controller,-service-lb-controller,-bootstrap-signer-controller,-token-cleaner-controller",
+		"--controllers=*," + strings.Join([]string{
+			"-nodeipam", "-node-route-controller", "-cloud-node-lifecycle-controller", "-service-lb-controller",
+			"-bootstrap-signer-controller", "-token-cleaner-controller",
+		}, ","),
 		"--v=1",
 	}
 }

@@ -125,7 +125,8 @@ func (m machine) checkDisk(o options.Options) error {
 func (m machine) checkPorts(o options.Options) error {
 	err := m.listen(net.JoinHostPort("", strconv.Itoa(o.APIServerPort)))
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("port %d is taken: find out by whom with 'ss -ltnp sport = :%d', or choose another with --apiserver-port", o.APIServerPort, o.APIServerPort)
+		return fmt.Errorf("port %[1]d is taken: find out by whom with 'ss -ltnp sport = :%[1]d', or choose another with --apiserver-port",
+			o.APIServerPort)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,16 +16,6 @@ import (
 
 // Whatever keeps a cluster from starting must be said before anything is started, together with what to do.
 func TestPreflight(t *testing.T) {
-	without := func(missing ...string) func(string) (string, error) {
-		return func(name string) (string, error) {
-			for _, m := range missing {
-				if m == name {
-					return "", exec.ErrNotFound
-				}
-			}
-			return "/usr/bin/" + name, nil
-		}
-	}
 	taken, err := net.Listen("tcp", ":0")
 	if err != nil {
 		t.Fatal(err)
@@ -43,12 +34,18 @@ func TestPreflight(t *testing.T) {
 			"no runc, no nft", func(m *machine, _ *options.Options) { m.lookPath = without("runc", "nft") },
 			[]string{"not installed: runc, nft", "apt-get install runc nftables"},
 		},
-		{"no overlayfs", func(m *machine, _ *options.Options) { m.filesystems = filesystems(t, "nodev\ttmpfs\n\text4\n") }, []string{"overlayfs", "modprobe overlay"}},
+		{
+			"no overlayfs", func(m *machine, _ *options.Options) { m.filesystems = filesystems(t, "nodev\ttmpfs\n\text4\n") },
+			[]string{"overlayfs", "modprobe overlay"},
+		},
 		{
 			"disk full", func(m *machine, _ *options.Options) { m.free = func(string) (uint64, error) { return 1 << 30, nil } },
 			[]string{"disk full", "1024 MiB free and needs 2048", "--state-dir"},
 		},
-		{"port taken", func(_ *machine, o *options.Options) { o.APIServerPort = port }, []string{"port " + strconv.Itoa(port) + " is taken", "--apiserver-port"}},
+		{
+			"port taken", func(_ *machine, o *options.Options) { o.APIServerPort = port },
+			[]string{"port " + strconv.Itoa(port) + " is taken", "--apiserver-port"},
+		},
 		{"no cgroups", func(m *machine, _ *options.Options) {
 			m.cgroups = func() error { return errors.New("no cgroup file system") }
 		}, []string{"no cgroup"}},
@@ -74,6 +71,16 @@ func TestPreflight(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// without looks programs up as on a machine that lacks some.
+func without(missing ...string) func(string) (string, error) {
+	return func(name string) (string, error) {
+		if slices.Contains(missing, name) {
+			return "", exec.ErrNotFound
+		}
+		return "/usr/bin/" + name, nil
 	}
 }
 

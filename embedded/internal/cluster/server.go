@@ -121,7 +121,8 @@ func lockInstance(o options.Options) (*os.File, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another instance is running on %s: see 'virt-kube status', or give this one its own --run-dir, --state-dir, --instance, --bridge, --apiserver-port and ranges", o.RunDir)
+			return nil, fmt.Errorf("another instance is running on %s: see 'virt-kube status', or give this one its own --run-dir, --state-dir, "+
+				"--instance, --bridge, --apiserver-port and ranges", o.RunDir)
 		}
 		return nil, fmt.Errorf("lock %s: %w", o.LockFile(), err)
 	}

@@ -54,7 +54,8 @@ func merge(f *pflag.FlagSet, given options.Options) (options.Options, error) {
 	}
 	for _, name := range fixed() {
 		if flag := f.Lookup(name); flag.Changed && flag.Value.String() != was[name] {
-			return given, fmt.Errorf("--%s is %q in this cluster's state and cannot change: remove the state with 'virt-kube down --purge', or give another --state-dir", name, was[name])
+			return given, fmt.Errorf("--%s is %q in this cluster's state and cannot change: remove the state with 'virt-kube down --purge', "+
+				"or give another --state-dir", name, was[name])
 		}
 	}
 	out := saved

@@ -67,7 +67,9 @@ func (p *Provisioner) setCapacity(ctx context.Context, pv *corev1.PersistentVolu
 }
 
 // expanded writes that a claim has its new size.
-func (p *Provisioner) expanded(ctx context.Context, claim *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume, size resource.Quantity) error {
+func (p *Provisioner) expanded(
+	ctx context.Context, claim *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume, size resource.Quantity,
+) error {
 	if err := p.setCapacity(ctx, pv, size); err != nil {
 		return err
 	}
@@ -80,7 +82,9 @@ func (p *Provisioner) expanded(ctx context.Context, claim *corev1.PersistentVolu
 }
 
 // leaveToKubelet tells the kubelet of the node that mounts the volume to grow the file system.
-func (p *Provisioner) leaveToKubelet(ctx context.Context, claim *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume, size resource.Quantity) error {
+func (p *Provisioner) leaveToKubelet(
+	ctx context.Context, claim *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume, size resource.Quantity,
+) error {
 	if err := p.setCapacity(ctx, pv, size); err != nil {
 		return err
 	}
@@ -100,7 +104,9 @@ func (p *Provisioner) leaveToKubelet(ctx context.Context, claim *corev1.Persiste
 }
 
 // resizeCondition writes why a claim does not have its new size yet.
-func (p *Provisioner) resizeCondition(ctx context.Context, claim *corev1.PersistentVolumeClaim, kind corev1.PersistentVolumeClaimConditionType, message string) error {
+func (p *Provisioner) resizeCondition(
+	ctx context.Context, claim *corev1.PersistentVolumeClaim, kind corev1.PersistentVolumeClaimConditionType, message string,
+) error {
 	for _, c := range claim.Status.Conditions {
 		if c.Type == kind && c.Message == message {
 			return nil

@@ -71,7 +71,9 @@ func filesystem(mode *corev1.PersistentVolumeMode) bool {
 }
 
 // newVolume is the PersistentVolume for a claim.
-func newVolume(claim *corev1.PersistentVolumeClaim, class *storagev1.StorageClass, where *corev1.VolumeNodeAffinity, device string, size int64) *corev1.PersistentVolume {
+func newVolume(
+	claim *corev1.PersistentVolumeClaim, class *storagev1.StorageClass, where *corev1.VolumeNodeAffinity, device string, size int64,
+) *corev1.PersistentVolume {
 	pv := &corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: VolumeName(claim), Annotations: map[string]string{annotationProvisionedBy: class.Provisioner},

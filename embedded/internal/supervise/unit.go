@@ -23,7 +23,7 @@ const (
 type Unit struct {
 	spec    Spec
 	starter Starter
-	// Backoff bounds the waits between restarts; tests shorten it.
+	// first and last bound the waits between restarts; tests shorten them.
 	first, last time.Duration
 
 	mu       sync.Mutex
