@@ -50,6 +50,9 @@ func (r *Reconciler) remove(ctx context.Context, p *pass) error {
 		p.again(left)
 		return nil
 	}
+	if p.before.Status.PrintableStatus == v1.VirtualMachineStatusTerminating {
+		return nil // nothing else about it matters any more
+	}
 	p.going = true
 	if err := r.showStatus(ctx, p); err != nil {
 		return err

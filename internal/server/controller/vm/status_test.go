@@ -105,6 +105,12 @@ func TestSlowDeletion(t *testing.T) {
 	w.now = w.now.Add(result.RequeueAfter + time.Millisecond)
 	w.reconcile()
 	w.expect(v1.VirtualMachineStatusTerminating)
+	before := len(w.writes)
+	w.phase(v1.Succeeded)
+	w.reconcile()
+	if len(w.writes) != before {
+		t.Errorf("more than that is written: %v", w.writes[before:])
+	}
 }
 
 func TestMirror(t *testing.T) {

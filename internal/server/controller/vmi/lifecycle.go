@@ -88,6 +88,12 @@ func podEnded(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
+// launcherEnded tells that nothing runs in the pod any more. The pod's phase says so a second later, when kubelet has tidied up.
+func launcherEnded(pod *corev1.Pod) bool {
+	compute := computeStatus(pod)
+	return podEnded(pod) || compute != nil && compute.State.Terminated != nil
+}
+
 // podEnded: virt-handler knows best how the guest ended, unless it never saw it.
 func (r *Reconciler) podEnded(p *pass) {
 	end := computeStatus(p.pod)

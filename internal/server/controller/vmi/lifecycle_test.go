@@ -93,7 +93,10 @@ func TestStop(t *testing.T) {
 			w.now = w.now.Add(result.RequeueAfter)
 			want = 45
 		} else {
-			w.podStatus(ended(0, w.now))
+			w.podStatus(func(s *corev1.PodStatus) {
+				ended(0, w.now)(s)
+				s.Phase = corev1.PodRunning // kubelet changes it last
+			})
 		}
 		w.reconcile()
 		w.reconcile()

@@ -145,7 +145,7 @@ func (r *Reconciler) deletePods(ctx context.Context, p *pass) error {
 	wait := r.stopping(p.vmi)
 	for i := range p.pods {
 		pod := &p.pods[i]
-		if wait > 0 && !podEnded(pod) {
+		if wait > 0 && !launcherEnded(pod) {
 			p.again(wait)
 			continue
 		}
@@ -158,7 +158,7 @@ func (r *Reconciler) deletePods(ctx context.Context, p *pass) error {
 
 func (r *Reconciler) deletePod(ctx context.Context, vmi *v1.VirtualMachineInstance, pod *corev1.Pod) error {
 	grace := launcherpod.GraceSeconds(vmi)
-	if pod.DeletionTimestamp == nil && podEnded(pod) {
+	if pod.DeletionTimestamp == nil && launcherEnded(pod) {
 		grace = 0 // kubelet has reported the end; nothing is left to wait for
 	}
 	if pod.DeletionGracePeriodSeconds != nil && *pod.DeletionGracePeriodSeconds <= grace {
