@@ -59,6 +59,26 @@ func TestCallsToARunningGuest(t *testing.T) {
 			t.Errorf("a command the agent does not know: %v", err)
 		}
 	})
+	t.Run("exec probes", func(t *testing.T) {
+		if code, out := p.exec("agent-ping"); code != 0 || out != "" {
+			t.Errorf("agent-ping: %d, %q", code, out)
+		}
+		if code, out := p.exec("agent-exec", "--", "/bin/sh", "-c", "echo from-the-guest"); code != 0 || out != "from-the-guest\n" {
+			t.Errorf("agent-exec: %d, %q", code, out)
+		}
+		if code, _ := p.exec("agent-exec", "--timeout", "30", "/bin/sh", "-c", "exit 7"); code != 7 {
+			t.Errorf("agent-exec of a command that fails: %d", code)
+		}
+		if code, out := p.exec("agent-exec", "--timeout", "1", "/bin/sleep", "30"); code != 1 || !strings.Contains(out, "did not end") {
+			t.Errorf("agent-exec of a command that takes too long: %d, %q", code, out)
+		}
+		if code, out := p.exec("agent-exec", "/nothing"); code != 1 || out == "" {
+			t.Errorf("agent-exec of a program that is not there: %d, %q", code, out)
+		}
+		if code, _ := p.exec("agent-exec"); code != 2 {
+			t.Errorf("agent-exec without a command: %d", code)
+		}
+	})
 	t.Run("stats", func(t *testing.T) {
 		stats, err := p.Stats(p.context())
 		if err != nil || stats.Values["cpu.time"] == 0 || stats.Values["balloon.current"] == 0 || stats.Names["block.0.name"] != "vda" || stats.Values["vcpu.current"] != 1 {
@@ -130,6 +150,7 @@ func TestCallsToARunningGuest(t *testing.T) {
 	t.Run("reboot by the agent", func(t *testing.T) {
 		must(t, p.Reboot(p.context()))
 		w.next("rebooted", func(e wire.Event) bool { return e.Rebooted })
+		w.next("agent gone", func(e wire.Event) bool { return !e.State.AgentConnected })
 		w.next("agent back", func(e wire.Event) bool { return e.State.AgentConnected })
 	})
 	t.Run("shutdown by the agent", func(t *testing.T) {

@@ -214,6 +214,13 @@ func (l *Launcher) setDomain(name string) {
 	pid, err := readPID(l.dirs.PIDFile(name))
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.domain == "" {
+		go func() {
+			if err := boundLog(l.ctx, l.dirs.LogFile(name)); err != nil {
+				l.logf("%v", err)
+			}
+		}()
+	}
 	l.domain = name
 	if err == nil {
 		l.qemu = pid

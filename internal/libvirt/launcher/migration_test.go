@@ -99,7 +99,7 @@ func TestMigration(t *testing.T) {
 	departure := source.watch()
 	departure.state(wire.StateRunning)
 	request := forwardAll(t, source, target)
-	request.Disks = []string{"vda"}
+	request.Disks, request.Parallel, request.AutoConverge = []string{"vda"}, 2, true
 	var last wire.MigrationProgress
 	steps := 0
 	began := time.Now()

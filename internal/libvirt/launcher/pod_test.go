@@ -292,6 +292,19 @@ func (p *pod) wait() int {
 	}
 }
 
+// exec runs the launcher's program in the pod, as kubelet does for an exec probe.
+func (p *pod) exec(args ...string) (code int, out string) {
+	p.t.Helper()
+	nsenter := []string{"-t", strconv.Itoa(p.cmd.Process.Pid), "-m", "-p", "-n", "--root", "--wd=/", "-S", strconv.Itoa(layout.UID), "-G", strconv.Itoa(layout.UID), "/run/virt-launcher"}
+	cmd := exec.Command("nsenter", append(nsenter, args...)...)
+	raw, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		p.t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), string(raw)
+}
+
 // pidOf finds a program in the pod by its name, as we see it.
 func (p *pod) pidOf(name string) int {
 	p.t.Helper()

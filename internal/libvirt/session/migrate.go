@@ -65,6 +65,7 @@ func (s *Session) Progress() (progress wire.MigrationProgress, ok bool, err erro
 		}
 		ok = info.Type == libvirt.DOMAIN_JOB_BOUNDED || info.Type == libvirt.DOMAIN_JOB_UNBOUNDED
 		progress = progressOf(info)
+		progress.DowntimeMillis = 0 // while it runs, libvirt gives here what it expects
 		return nil
 	})
 	return progress, ok, err

@@ -89,13 +89,16 @@ func (g guestAgent) wait(ctx context.Context, pid int64) (execStatus, error) {
 	defer ticker.Stop()
 	for {
 		var status execStatus
-		if err := g.call(ctx, "guest-exec-status", map[string]any{"pid": pid}, &status); err != nil || status.Exited {
+		err := g.call(ctx, "guest-exec-status", map[string]any{"pid": pid}, &status)
+		if ctx.Err() != nil {
+			return status, fmt.Errorf("the command did not end in the guest within %d s; give it more with --timeout", g.timeout)
+		}
+		if err != nil || status.Exited {
 			return status, err
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return status, fmt.Errorf("the command did not end in the guest within %d s; give it more with --timeout", g.timeout)
 		}
 	}
 }
