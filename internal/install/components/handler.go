@@ -29,6 +29,7 @@ func Handler(o Options) *appsv1.DaemonSet {
 		Ports: []corev1.ContainerPort{
 			{Name: "metrics", ContainerPort: 8443, Protocol: corev1.ProtocolTCP},
 			{Name: "console", ContainerPort: 8186, Protocol: corev1.ProtocolTCP},
+			{Name: "migration", ContainerPort: 8188, Protocol: corev1.ProtocolTCP},
 		},
 		SecurityContext: privileged,
 		ReadinessProbe:  httpsProbe("/readyz", 8443),

@@ -78,6 +78,16 @@ func (r *Reconciler) fail(p *pass, why string) {
 	setCondition(p.migration, v1.VirtualMachineInstanceMigrationConditionType("Failed"), corev1.ConditionTrue, reasonFailed, why, r.Now())
 }
 
+// why is what fail said.
+func why(m *v1.VirtualMachineInstanceMigration) string {
+	for _, c := range m.Status.Conditions {
+		if c.Reason == reasonFailed {
+			return c.Message
+		}
+	}
+	return "the migration failed"
+}
+
 func setCondition(m *v1.VirtualMachineInstanceMigration, kind v1.VirtualMachineInstanceMigrationConditionType, status corev1.ConditionStatus, reason, message string, now time.Time) {
 	for i := range m.Status.Conditions {
 		if c := &m.Status.Conditions[i]; c.Type == kind {

@@ -146,6 +146,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, err
 	}
 	if p.migration.IsFinal() {
+		if err := r.release(ctx, p); err != nil {
+			return reconcile.Result{}, err
+		}
 		if err := r.cleanUp(ctx, p, status); err != nil {
 			return reconcile.Result{}, err
 		}
@@ -197,6 +200,24 @@ func (r *Reconciler) findPods(ctx context.Context, p *pass) error {
 		}
 	}
 	return nil
+}
+
+// release lets go of the VMI: a migration that is over must neither stand in the way of the next one nor keep the target's
+// node interested. The nodes have said so themselves unless one of them was lost.
+func (r *Reconciler) release(ctx context.Context, p *pass) error {
+	state := p.state()
+	if state == nil || p.vmi.DeletionTimestamp != nil {
+		return nil
+	}
+	next := p.vmi.DeepCopy()
+	if p.migration.Status.Phase == v1.MigrationFailed && !state.Failed && !state.Completed {
+		now := metav1.NewTime(r.Now())
+		next.Status.MigrationState.Failed, next.Status.MigrationState.EndTimestamp = true, &now
+		next.Status.MigrationState.FailureReason = why(p.migration)
+	}
+	delete(next.Labels, v1.MigrationTargetNodeNameLabel)
+	_, err := r.vmis.Patch(ctx, p.vmi, next)
+	return err
 }
 
 // cleanUp takes away what a migration that is over leaves: the pod the guest is not in, its own finalizer, and migrations
