@@ -2,6 +2,7 @@
 package commands
 
 import (
+	"io"
 	"slices"
 	"strings"
 
@@ -41,6 +42,7 @@ import (
 	"virtctl/internal/commands/status"
 	"virtctl/internal/commands/stop"
 	"virtctl/internal/commands/target"
+	"virtctl/internal/commands/terminal"
 	"virtctl/internal/commands/uninstall"
 	"virtctl/internal/commands/unpause"
 	"virtctl/internal/commands/userlist"
@@ -185,4 +187,10 @@ func help(root *cobra.Command, program string) {
 func Personalise(cmd *cobra.Command, program string) {
 	replace := strings.NewReplacer("{{ProgramName}}", program)
 	cmd.Long, cmd.Example = replace.Replace(cmd.Long), replace.Replace(cmd.Example)
+}
+
+// Documented makes the tree that the reference pages and completions describe: the same whoever generates them, and where.
+func Documented() *cobra.Command {
+	streams := &terminal.Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard}
+	return NewRoot(factory.New(streams, "virtctl", "virtctl"))
 }

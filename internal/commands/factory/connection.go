@@ -49,7 +49,9 @@ func newConnection(streams *terminal.Streams, source *defaults.Source) *Connecti
 func (c *Connection) Bind(flags *pflag.FlagSet) {
 	own := pflag.NewFlagSet("connection", pflag.ContinueOnError)
 	own.StringVar(&c.loading.ExplicitPath, "kubeconfig", "", "Path to the kubeconfig file; default $KUBECONFIG, else ~/.kube/config")
-	clientcmd.BindOverrideFlags(&c.overrides, own, clientcmd.RecommendedConfigOverrideFlags(""))
+	names := clientcmd.RecommendedConfigOverrideFlags("")
+	names.ClusterOverrideFlags.APIServer.ShortName = "s"
+	clientcmd.BindOverrideFlags(&c.overrides, own, names)
 	own.IntVarP(&c.verbosity, "v", "v", 0, "Verbosity of the log on stderr; 6 shows every request to the API server, 8 its headers too")
 	flags.AddFlagSet(own)
 	c.flags = own

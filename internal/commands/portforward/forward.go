@@ -38,15 +38,21 @@ func (f *forwarder) stdio(ctx context.Context, p port) error {
 		return err
 	}
 	defer func() { _ = stream.Close() }()
-	done := make(chan error, 1)
-	// When the input ends the answer may still be on its way: the session ends when the machine closes the connection.
+	done := make(chan error, 2)
+	answered := make(chan struct{})
+	moved := make(chan struct{}, 1)
 	go func() {
 		if _, err := io.Copy(stream, f.streams.In); err != nil {
 			done <- err
+			return
 		}
+		// When the input ends the answer may still be on its way.
+		f.lastWords(ctx, moved, answered)
+		done <- nil
 	}()
 	go func() {
-		_, err := io.Copy(f.streams.Out, stream)
+		defer close(answered)
+		_, err := io.Copy(&noticed{f.streams.Out, moved}, stream)
 		done <- err
 	}()
 	select {

@@ -2,6 +2,7 @@ package target
 
 import (
 	"context"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -9,9 +10,11 @@ import (
 	"virtctl/internal/commands/problem"
 )
 
-// Explain says more about a "not found" than the server can: whether the machine does not exist at all, or exists and does not run.
+// Explain says more about a "not found" or "not running" than the server can: whether the machine does not exist at all, or exists
+// and does not run, and what to do about it.
 func Explain(ctx context.Context, c *client.Client, t client.Target, err error) error {
-	if !apierrors.IsNotFound(err) || problem.IsRouteMissing(err) {
+	stopped := apierrors.IsBadRequest(err) && strings.Contains(err.Error(), "not running")
+	if !stopped && (!apierrors.IsNotFound(err) || problem.IsRouteMissing(err)) {
 		return err
 	}
 	vm, lookErr := c.VMs(t.Namespace).Get(ctx, t.Name)

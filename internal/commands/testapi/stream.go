@@ -62,7 +62,7 @@ func (s *Server) stream(c *call, sub string) bool {
 		_, _ = io.WriteString(pipe, "RFB 003.008\n")
 		_, _ = io.Copy(pipe, pipe)
 	case "portforward", "usbredir":
-		_, _ = io.Copy(pipe, pipe)
+		echo(pipe)
 	default:
 		s.mu.Lock()
 		guest := s.guest
@@ -73,6 +73,20 @@ func (s *Server) stream(c *call, sub string) bool {
 	}
 	_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""), time.Now().Add(time.Second))
 	return true
+}
+
+// echo answers with what it is told until it is told "bye".
+func echo(pipe io.ReadWriter) {
+	buffer := make([]byte, 4096)
+	for {
+		n, err := pipe.Read(buffer)
+		if err != nil {
+			return
+		}
+		if _, err := pipe.Write(buffer[:n]); err != nil || strings.Contains(string(buffer[:n]), "bye") {
+			return
+		}
+	}
 }
 
 // wsPipe is a websocket as a byte stream.
