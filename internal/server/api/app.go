@@ -75,11 +75,12 @@ func newApp(cluster *rest.Config, o Options, log *slog.Logger) (*app, error) {
 	if _, err := cached.GetInformer(context.Background(), &corev1.Pod{}, cache.BlockUntilSynced(false)); err != nil {
 		return nil, fmt.Errorf("watch the node agents' pods: %w", err)
 	}
+	h := &health{}
 	a := &app{
-		options: o, log: log, cache: cached, aggregator: aggregator, config: config, streams: stream.NewTracker(),
-		serving: pair(o.ServingDir), metrics: newMetrics(), listen: listenOn(o.Port),
+		options: o, health: h, log: log, cache: cached, aggregator: aggregator, config: config, streams: stream.NewTracker(),
+		serving: pair(o.ServingDir), metrics: newMetrics(h.ready), listen: listenOn(o.Port),
 	}
-	a.health = &health{checks: []func() error{aggregator.Ready, a.servable}}
+	h.checks = []func() error{aggregator.Ready, a.servable}
 	agents := nodeclient.Pods{Reader: cached, Namespace: o.Namespace}
 	subresources := &subresource.Server{
 		Client: direct, KubeVirts: cached, Config: config, Expander: expand.Types{Reader: direct}, Streams: a.streams, Sessions: a.metrics, Log: log,

@@ -24,7 +24,7 @@ type metrics struct {
 
 type sessionKey struct{ kind, namespace, name string }
 
-func newMetrics() *metrics {
+func newMetrics(ready func() error) *metrics {
 	labels := []string{"namespace", "vmi"}
 	gauge := func(name, help string) *prometheus.GaugeVec {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
@@ -47,6 +47,15 @@ func newMetrics() *metrics {
 		ConstLabels: prometheus.Labels{"goversion": runtime.Version(), "kubeversion": info.GitVersion},
 	})
 	build.Set(1)
+	state := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "kubevirt_virt_api_ready_status", Help: "Indication for a virt-api that is ready to serve: 1 if it is, 0 if not.",
+	}, func() float64 {
+		if ready() != nil {
+			return 0
+		}
+		return 1
+	})
+	m.registry.MustRegister(state)
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build, m.last)
 	for _, g := range m.sessions {
 		m.registry.MustRegister(g)

@@ -34,8 +34,10 @@ type judge struct {
 }
 
 func (j *judge) Authorize(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
-	j.asked = append(j.asked, asked{a.GetVerb(), a.GetAPIGroup(), a.GetAPIVersion(), a.GetResource(), a.GetSubresource(),
-		a.GetNamespace(), a.GetName(), a.GetUser().GetName()})
+	j.asked = append(j.asked, asked{
+		a.GetVerb(), a.GetAPIGroup(), a.GetAPIVersion(), a.GetResource(), a.GetSubresource(),
+		a.GetNamespace(), a.GetName(), a.GetUser().GetName(),
+	})
 	if j.allow {
 		return authorizer.DecisionAllow, "", nil
 	}
@@ -62,7 +64,7 @@ func testServer(authn authenticator.Request, authz authorizer.Authorizer) http.H
 	}
 	return newHandler(handlers{
 		guard:        access.Guard{Authn: authn, Authz: authz, Log: quiet()},
-		subresources: named, reviews: reviews, health: &health{}, metrics: newMetrics().handler(), log: quiet(),
+		subresources: named, reviews: reviews, health: &health{}, metrics: newMetrics((&health{}).ready).handler(), log: quiet(),
 	})
 }
 

@@ -46,7 +46,7 @@ func start(t *testing.T) *running {
 		options: Options{LameDuck: 50 * time.Millisecond, Drain: time.Minute}, log: quiet(), aggregator: aggregator,
 		cache: &informertest.FakeInformers{Synced: &synced}, config: clusterconfig.Fixed(nil), streams: stream.NewTracker(),
 		serving: &tlsfile.KeyPair{CertFile: filepath.Join(r.dir, "tls.crt"), KeyFile: filepath.Join(r.dir, "tls.key")},
-		metrics: newMetrics(), health: &health{},
+		metrics: newMetrics((&health{}).ready), health: &health{},
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/session", func(w http.ResponseWriter, _ *http.Request) {
@@ -196,7 +196,7 @@ func TestRestrict(t *testing.T) {
 }
 
 func TestSessionMetrics(t *testing.T) {
-	m := newMetrics()
+	m := newMetrics((&health{}).ready)
 	first, second := m.Open("console", "ns", "vm"), m.Open("console", "ns", "vm")
 	text := func() string {
 		w := do(m.handler(), "GET", "/metrics")

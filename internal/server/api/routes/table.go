@@ -158,15 +158,19 @@ func All() []Route {
 
 func clusterRoutes() []Route {
 	get := func(resource string, h Handler, public bool, summary string) Route {
-		return Route{Method: http.MethodGet, Scope: Cluster, Resource: resource, Public: public, Roles: Default,
-			Handler: h, Success: http.StatusOK, Summary: summary}
+		return Route{
+			Method: http.MethodGet, Scope: Cluster, Resource: resource, Public: public, Roles: Default,
+			Handler: h, Success: http.StatusOK, Summary: summary,
+		}
 	}
 	healthz := get("healthz", Healthz, true, "Tells whether virt-api reaches the Kubernetes API.")
 	healthz.Roles = 0
 	return []Route{
-		{Method: http.MethodPut, Scope: Namespaced, Resource: ExpandVMSpec, Listed: true, Roles: viewers,
+		{
+			Method: http.MethodPut, Scope: Namespaced, Resource: ExpandVMSpec, Listed: true, Roles: viewers,
 			Handler: ExpandBody, Body: "VirtualMachine", Success: http.StatusOK,
-			Summary: "Gives the VM of the request body with its instance type and preference applied."},
+			Summary: "Gives the VM of the request body with its instance type and preference applied.",
+		},
 		get("guestfs", GuestFS, true, "Tells the image that virtctl guestfs runs."),
 		healthz,
 		get("version", Version, true, "Tells the version of the platform."),
@@ -174,13 +178,17 @@ func clusterRoutes() []Route {
 }
 
 func put(resource, subresource string, h Handler, body string, success int, summary string) Route {
-	return Route{Method: http.MethodPut, Resource: resource, Subresource: subresource, Listed: true, Roles: editors,
-		Handler: h, Body: body, Success: success, Summary: summary}
+	return Route{
+		Method: http.MethodPut, Resource: resource, Subresource: subresource, Listed: true, Roles: editors,
+		Handler: h, Body: body, Success: success, Summary: summary,
+	}
 }
 
 func get(resource, subresource string, h Handler, roles Roles, summary string) Route {
-	return Route{Method: http.MethodGet, Resource: resource, Subresource: subresource, Listed: true, Roles: roles,
-		Handler: h, Success: http.StatusOK, Summary: summary}
+	return Route{
+		Method: http.MethodGet, Resource: resource, Subresource: subresource, Listed: true, Roles: roles,
+		Handler: h, Success: http.StatusOK, Summary: summary,
+	}
 }
 
 func stream(r Route) Route {

@@ -45,8 +45,12 @@ func TestInstanceRequests(t *testing.T) {
 		{"reset too early", routes.Reset, []string{aVMI("Scheduling", "", "")}, "", 409, "Failed to reset non-running VMI with phase Scheduling", ""},
 		{"reboot", routes.SoftReboot, []string{vmi}, "", 200, "", "softreboot vm {}"},
 		{"reboot what is paused", routes.SoftReboot, []string{paused}, "", 409, "VMI is paused", ""},
-		{"reboot without ACPI", routes.SoftReboot, []string{strings.Replace(vmi, "devices: {}", "devices: {}, features: {acpi: {enabled: false}}", 1)}, "", 409,
-			"VMI neither have the agent connected nor the ACPI feature enabled", ""},
+		{
+			"reboot without ACPI", routes.SoftReboot,
+			[]string{strings.Replace(vmi, "devices: {}", "devices: {}, features: {acpi: {enabled: false}}", 1)},
+			"", 409,
+			"VMI neither have the agent connected nor the ACPI feature enabled", "",
+		},
 		{"reboot without ACPI, by the agent", routes.SoftReboot, []string{strings.Replace(aVMI("Running", "", condition("AgentConnected")), "devices: {}", "devices: {}, features: {acpi: {enabled: false}}", 1)}, "", 200, "", "softreboot vm {}"},
 		{"guest info without an agent", routes.GuestOSInfo, []string{vmi}, "", 409, "VMI does not have guest agent connected", ""},
 		{"guest info of nothing that runs", routes.UserList, []string{aVMI("Succeeded", "", "")}, "", 409, "VMI is not running", ""},
@@ -224,8 +228,10 @@ func TestObjectGraph(t *testing.T) {
 		volumes: [{name: a, dataVolume: {name: dv}}, {name: b, cloudInitNoCloud: {secretRef: {name: init}}}, {name: c, configMap: {name: cm}}]}}}}`
 	h := setUp(t, []string{"ObjectGraph"}, vm, aVMI("Running", "", ""))
 	a := h.do(t, routes.VMGraph, nil, "", "")
-	for _, want := range []string{`"kind":"DataVolume","name":"dv"`, `"kind":"PersistentVolumeClaim","name":"dv"`, `"name":"init"`, `"name":"cm"`, `"name":"keys"`,
-		`"kind":"NetworkAttachmentDefinition"`, `"kind":"virtualmachineclusterinstancetype","name":"u1.small"}`, `"kind":"VirtualMachineInstance"`} {
+	for _, want := range []string{
+		`"kind":"DataVolume","name":"dv"`, `"kind":"PersistentVolumeClaim","name":"dv"`, `"name":"init"`, `"name":"cm"`, `"name":"keys"`,
+		`"kind":"NetworkAttachmentDefinition"`, `"kind":"virtualmachineclusterinstancetype","name":"u1.small"}`, `"kind":"VirtualMachineInstance"`,
+	} {
 		if a.code != 200 || !strings.Contains(a.body, want) {
 			t.Errorf("no %s in %s", want, a.body)
 		}

@@ -60,7 +60,8 @@ func (s *Server) start(r *request) error {
 }
 
 func (s *Server) startManually(ctx context.Context, vm *v1.VirtualMachine, vmi *v1.VirtualMachineInstance,
-	begin v1.VirtualMachineStateChangeRequest, dryRun []string) error {
+	begin v1.VirtualMachineStateChangeRequest, dryRun []string,
+) error {
 	strategy, _ := vm.RunStrategy()
 	rerun := strategy == v1.RunStrategyRerunOnFailure
 	switch {

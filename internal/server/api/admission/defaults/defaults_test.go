@@ -109,8 +109,10 @@ func TestSpec(t *testing.T) {
 		{"watchdog", ``, `domain: {devices: {watchdog: {name: w}}}`, devices("watchdog", "i6300esb", "action"), "reset"},
 		{"watchdog of s390x", ``, `{architecture: s390x, domain: {devices: {watchdog: {name: w}}}}`, devices("watchdog", "diag288", "action"), "reset"},
 		{"EFI on arm64", ``, `architecture: arm64`, domain("firmware", "bootloader", "efi", "secureBoot"), false},
-		{"probe", ``, `readinessProbe: {guestAgentPing: {}}`, path("readinessProbe"),
-			map[string]any{"guestAgentPing": map[string]any{}, "timeoutSeconds": 1., "periodSeconds": 10., "successThreshold": 1., "failureThreshold": 3.}},
+		{
+			"probe", ``, `readinessProbe: {guestAgentPing: {}}`, path("readinessProbe"),
+			map[string]any{"guestAgentPing": map[string]any{}, "timeoutSeconds": 1., "periodSeconds": 10., "successThreshold": 1., "failureThreshold": 3.},
+		},
 		{"ACPI", ``, `{}`, domain("features", "acpi", "enabled"), true},
 		{"feature", ``, `domain: {features: {smm: {}}}`, domain("features", "smm", "enabled"), true},
 		{"feature that is off", ``, `domain: {features: {acpi: {enabled: false}}}`, domain("features", "acpi", "enabled"), false},

@@ -49,8 +49,10 @@ func TestBadInputIsRefusedByField(t *testing.T) {
 	const at = "spec.template.spec."
 	for _, tc := range []struct{ name, change, field string }{
 		{"bad disk bus", disks(`{"name":"a","disk":{"bus":"floppy"}}`, image), at + "domain.devices.disks[0].disk.bus"},
-		{"two boot orders", disks(`{"name":"a","bootOrder":1,"disk":{}},{"name":"b","bootOrder":1,"disk":{}}`, image+`,{"name":"b","emptyDisk":{"capacity":"1Gi"}}`),
-			at + "domain.devices.disks[1].bootOrder"},
+		{
+			"two boot orders", disks(`{"name":"a","bootOrder":1,"disk":{}},{"name":"b","bootOrder":1,"disk":{}}`, image+`,{"name":"b","emptyDisk":{"capacity":"1Gi"}}`),
+			at + "domain.devices.disks[1].bootOrder",
+		},
 		{"missing volume", disks(`{"name":"b","disk":{}}`, image), at + "domain.devices.disks[0].name"},
 		{"unknown machine type", `{"spec":{"template":{"spec":{"domain":{"machine":{"type":"pc-i440fx"}}}}}}`, at + "domain.machine.type"},
 		{"memory 0", `{"spec":{"template":{"spec":{"domain":{"memory":{"guest":"0"}}}}}}`, at + "domain.memory.guest"},
@@ -58,8 +60,10 @@ func TestBadInputIsRefusedByField(t *testing.T) {
 		{"CPU 0", `{"spec":{"template":{"spec":{"domain":{"cpu":{"cores":0}}}}}}`, at + "domain.cpu.cores"},
 		{"name too long", `{"metadata":{"name":"` + strings.Repeat("n", 253) + `"}}`, "metadata.name"},
 		{"network without interface", `{"spec":{"template":{"spec":{"networks":[{"name":"default","pod":{}}]}}}}`, at + "networks[0].name"},
-		{"interface without network", `{"spec":{"template":{"spec":{"domain":{"devices":{"interfaces":[{"name":"default","masquerade":{}}]}}}}}}`,
-			at + "domain.devices.interfaces[0].name"},
+		{
+			"interface without network", `{"spec":{"template":{"spec":{"domain":{"devices":{"interfaces":[{"name":"default","masquerade":{}}]}}}}}}`,
+			at + "domain.devices.interfaces[0].name",
+		},
 		{"misspelt field", `{"spec":{"template":{"spec":{"domain":{"memorry":{"guest":"1Gi"}}}}}}`, at + "domain.memorry"},
 		{"field in wrong case", `{"spec":{"RunStrategy":"Always"}}`, "spec.RunStrategy"},
 		{"text for a number", `{"spec":{"template":{"spec":{"domain":{"cpu":{"cores":"two"}}}}}}`, at + "domain.cpu.cores"},
@@ -250,8 +254,10 @@ func migration(vmiName, spec string) []byte {
 
 func TestMigrations(t *testing.T) {
 	vmi := func(name string, phase v1.VirtualMachineInstancePhase, conditions ...v1.VirtualMachineInstanceCondition) client.Object {
-		return &v1.VirtualMachineInstance{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"},
-			Status: v1.VirtualMachineInstanceStatus{Phase: phase, Conditions: conditions}}
+		return &v1.VirtualMachineInstance{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"},
+			Status:     v1.VirtualMachineInstanceStatus{Phase: phase, Conditions: conditions},
+		}
 	}
 	move := func(name, vmiName string, phase v1.VirtualMachineInstanceMigrationPhase) client.Object {
 		return &v1.VirtualMachineInstanceMigration{
@@ -260,8 +266,10 @@ func TestMigrations(t *testing.T) {
 		}
 	}
 	s := testServer(t, vmi("runs", v1.Running), vmi("moving", v1.Running), vmi("moved", v1.Running), vmi("ended", v1.Succeeded),
-		vmi("fixed", v1.Running, v1.VirtualMachineInstanceCondition{Type: v1.VirtualMachineInstanceIsMigratable, Status: corev1.ConditionFalse,
-			Reason: "DisksNotLiveMigratable", Message: "not shared"}),
+		vmi("fixed", v1.Running, v1.VirtualMachineInstanceCondition{
+			Type: v1.VirtualMachineInstanceIsMigratable, Status: corev1.ConditionFalse,
+			Reason: "DisksNotLiveMigratable", Message: "not shared",
+		}),
 		move("a", "moving", v1.MigrationRunning), move("b", "moved", v1.MigrationSucceeded))
 	for _, tc := range []struct{ name, spec, user, text string }{
 		{"runs", "", "alice", ""},
@@ -313,88 +321,6 @@ func TestStatusIsJudged(t *testing.T) {
 	request.Resource.Resource = "virtualmachines"
 	if answer := ask(t, testServer(t), admission.ValidateStatus, request); !answer.Allowed {
 		t.Error(answer.Result.Message)
-	}
-}
-
-// The texts are read by the descheduler, the code makes kubectl drain try again.
-func TestEvictions(t *testing.T) {
-	vmi := func(strategy v1.EvictionStrategy, node, evacuated string, migratable bool) *v1.VirtualMachineInstance {
-		m := &v1.VirtualMachineInstance{ObjectMeta: metav1.ObjectMeta{Name: "vm", Namespace: "default", UID: "u1"}}
-		m.Spec.EvictionStrategy = &strategy
-		m.Status.NodeName, m.Status.EvacuationNodeName = node, evacuated
-		status := corev1.ConditionFalse
-		if migratable {
-			status = corev1.ConditionTrue
-		}
-		m.Status.Conditions = []v1.VirtualMachineInstanceCondition{{Type: v1.VirtualMachineInstanceIsMigratable, Status: status}}
-		return m
-	}
-	const triggered = `Eviction triggered evacuation of VMI "default/vm"`
-	for _, tc := range []struct {
-		name   string
-		vmi    *v1.VirtualMachineInstance
-		text   string
-		marked bool
-	}{
-		{"migrates", vmi("LiveMigrate", "n1", "", true), triggered, true},
-		{"cannot migrate", vmi("LiveMigrate", "n1", "", false), "VMI vm is configured with an eviction strategy but is not live-migratable", false},
-		{"migrates if it can", vmi("LiveMigrateIfPossible", "n1", "", true), triggered, true},
-		{"does not if it cannot", vmi("LiveMigrateIfPossible", "n1", "", false), "", false},
-		{"somebody else sees to it", vmi("External", "n1", "", false), triggered, true},
-		{"goes down", vmi("None", "n1", "", true), "", false},
-		{"is moving already", vmi("LiveMigrate", "n1", "n1", true), "Evacuation in progress: " + triggered, true},
-		{"pod is the target", vmi("LiveMigrate", "n2", "", true), "Eviction request for target Pod", false},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-				Name: "virt-launcher-vm-x", Namespace: "default", Labels: map[string]string{v1.AppLabel: "virt-launcher"},
-				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(tc.vmi, v1.VirtualMachineInstanceGroupVersionKind)},
-			}}
-			pod.Spec.NodeName = "n1"
-			s := testServer(t, tc.vmi, pod)
-			request := createRequest([]byte(`{"metadata":{"name":"virt-launcher-vm-x","annotations":{"requested-by":"sigs.k8s.io/descheduler"}}}`), "alice")
-			request.Name = "virt-launcher-vm-x"
-			dry := *request
-			yes := true
-			dry.DryRun = &yes
-			if strings.HasPrefix(tc.text, "Eviction triggered") {
-				ask(t, s, admission.ValidateEviction, &dry)
-				if m := read(t, s); m.Status.EvacuationNodeName != "" {
-					t.Error("a dry run marked the VMI")
-				}
-			}
-			answer := ask(t, s, admission.ValidateEviction, request)
-			if answer.Allowed != (tc.text == "") || (!answer.Allowed && (answer.Result.Message != tc.text || answer.Result.Code != 429)) {
-				t.Errorf("%+v", answer.Result)
-			}
-			m := read(t, s)
-			if (m.Status.EvacuationNodeName == "n1") != tc.marked {
-				t.Errorf("marked with %q", m.Status.EvacuationNodeName)
-			}
-			if answer.Result != nil && answer.Result.Message == triggered && m.Annotations[v1.EvictionSourceAnnotation] != "descheduler" {
-				t.Errorf("the descheduler's eviction is not noted: %v", m.Annotations)
-			}
-		})
-	}
-}
-
-func read(t *testing.T, s *Server) *v1.VirtualMachineInstance {
-	t.Helper()
-	m := &v1.VirtualMachineInstance{}
-	if err := s.get(t.Context(), "default", "vm", m); err != nil {
-		t.Fatal(err)
-	}
-	return m
-}
-
-func TestOtherPodsAreEvicted(t *testing.T) {
-	s := testServer(t, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "virt-launcher-lookalike", Namespace: "default"}})
-	for _, name := range []string{"virt-launcher-lookalike", "virt-launcher-gone"} {
-		request := createRequest([]byte(`{}`), "alice")
-		request.Name = name
-		if answer := ask(t, s, admission.ValidateEviction, request); !answer.Allowed {
-			t.Errorf("%s: %+v", name, answer.Result)
-		}
 	}
 }
 

@@ -108,8 +108,10 @@ func zeros(raw []byte, at string) []metav1.StatusCause {
 	for _, name := range []string{"sockets", "cores", "threads"} {
 		if n, ok := counts[name].(float64); ok && n == 0 {
 			where := path.Child("domain", "cpu", name).String()
-			causes = append(causes, metav1.StatusCause{Type: metav1.CauseTypeFieldValueInvalid, Field: where,
-				Message: where + " must be greater than 0; leave it out for the default"})
+			causes = append(causes, metav1.StatusCause{
+				Type: metav1.CauseTypeFieldValueInvalid, Field: where,
+				Message: where + " must be greater than 0; leave it out for the default",
+			})
 		}
 	}
 	return causes

@@ -104,8 +104,10 @@ func (s *Server) liveUpdate(ctx context.Context, before, after *v1.VirtualMachin
 		if !changed || !hasCondition(vmi, condition) {
 			return nil
 		}
-		return []metav1.StatusCause{{Type: metav1.CauseTypeFieldValueNotSupported, Field: field,
-			Message: fmt.Sprintf("%s: cannot update while another %s change is in progress", field, what)}}
+		return []metav1.StatusCause{{
+			Type: metav1.CauseTypeFieldValueNotSupported, Field: field,
+			Message: fmt.Sprintf("%s: cannot update while another %s change is in progress", field, what),
+		}}
 	}
 	return append(underway(cpu, v1.VirtualMachineInstanceVCPUChange, "spec.template.spec.domain.cpu.sockets", "CPU"),
 		underway(memory, v1.VirtualMachineInstanceMemoryChange, "spec.template.spec.domain.memory.guest", "memory")...), nil

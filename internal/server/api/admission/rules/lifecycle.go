@@ -45,8 +45,13 @@ func probe(c *Check, at *field.Path, p *v1.Probe, spec *v1.VirtualMachineInstanc
 	for _, t := range []struct {
 		name  string
 		value int32
-	}{{"initialDelaySeconds", p.InitialDelaySeconds}, {"timeoutSeconds", p.TimeoutSeconds}, {"periodSeconds", p.PeriodSeconds},
-		{"successThreshold", p.SuccessThreshold}, {"failureThreshold", p.FailureThreshold}} {
+	}{
+		{"initialDelaySeconds", p.InitialDelaySeconds},
+		{"timeoutSeconds", p.TimeoutSeconds},
+		{"periodSeconds", p.PeriodSeconds},
+		{"successThreshold", p.SuccessThreshold},
+		{"failureThreshold", p.FailureThreshold},
+	} {
 		if t.value < 0 {
 			c.invalid(at.Child(t.name), "%s must be greater than or equal to 0", at.Child(t.name))
 		}

@@ -21,8 +21,10 @@ const sidecarAnnotation = "hooks.kubevirt.io/hookSidecars"
 
 // reservedLabels are the platform's own: pods and VMIs are found by them.
 func reservedLabels() []string {
-	return []string{v1.CreatedByLabel, v1.MigrationJobLabel, v1.NodeNameLabel, v1.MigrationTargetNodeNameLabel,
-		v1.NodeSchedulable, v1.InstallStrategyLabel}
+	return []string{
+		v1.CreatedByLabel, v1.MigrationJobLabel, v1.NodeNameLabel, v1.MigrationTargetNodeNameLabel,
+		v1.NodeSchedulable, v1.InstallStrategyLabel,
+	}
 }
 
 func domainName(c *Check, meta *metav1.ObjectMeta) {

@@ -200,8 +200,10 @@ func TestLifecycle(t *testing.T) {
 		{"probe's delay", `{livenessProbe: {guestAgentPing: {}, initialDelaySeconds: -1}}`, "spec.livenessProbe.initialDelaySeconds", nil},
 		{"probe without a command", `{livenessProbe: {exec: {command: []}}}`, "spec.livenessProbe.exec.command", nil},
 		{"liveness successes", `{livenessProbe: {guestAgentPing: {}, successThreshold: 2}}`, "spec.livenessProbe.successThreshold", nil},
-		{"HTTP probe without the pod network", `{readinessProbe: {httpGet: {port: 80}}, networks: null, domain: {devices: {interfaces: null, autoattachPodInterface: false}}}`,
-			"spec.readinessProbe.httpGet", nil},
+		{
+			"HTTP probe without the pod network", `{readinessProbe: {httpGet: {port: 80}}, networks: null, domain: {devices: {interfaces: null, autoattachPodInterface: false}}}`,
+			"spec.readinessProbe.httpGet", nil,
+		},
 		{"eviction", `{evictionStrategy: LiveMigrateIfPossible}`, "", nil},
 		{"unknown eviction", `{evictionStrategy: Throw}`, "spec.evictionStrategy", nil},
 		{"start paused", `{startStrategy: Paused}`, "", nil},
@@ -214,10 +216,14 @@ func TestLifecycle(t *testing.T) {
 		{"password from nowhere", `accessCredentials: [{userPassword: {source: {}, propagationMethod: {qemuGuestAgent: {}}}}]`, "spec.accessCredentials[0].userPassword.source", nil},
 		{"password to nowhere", `accessCredentials: [{userPassword: {source: {secret: {secretName: s}}, propagationMethod: {}}}]`, "spec.accessCredentials[0].userPassword.propagationMethod", nil},
 		{"key by the agent", `accessCredentials: [{sshPublicKey: {source: {secret: {secretName: s}}, propagationMethod: {qemuGuestAgent: {users: [me]}}}}]`, "", nil},
-		{"key for nobody", `accessCredentials: [{sshPublicKey: {source: {secret: {secretName: s}}, propagationMethod: {qemuGuestAgent: {users: []}}}}]`,
-			"spec.accessCredentials[0].sshPublicKey.propagationMethod.qemuGuestAgent.users", nil},
-		{"key without a cloud-init volume", `accessCredentials: [{sshPublicKey: {source: {secret: {secretName: s}}, propagationMethod: {noCloud: {}}}}]`,
-			"spec.accessCredentials[0].sshPublicKey.propagationMethod", nil},
+		{
+			"key for nobody", `accessCredentials: [{sshPublicKey: {source: {secret: {secretName: s}}, propagationMethod: {qemuGuestAgent: {users: []}}}}]`,
+			"spec.accessCredentials[0].sshPublicKey.propagationMethod.qemuGuestAgent.users", nil,
+		},
+		{
+			"key without a cloud-init volume", `accessCredentials: [{sshPublicKey: {source: {secret: {secretName: s}}, propagationMethod: {noCloud: {}}}}]`,
+			"spec.accessCredentials[0].sshPublicKey.propagationMethod", nil,
+		},
 		{"credential of nothing", `accessCredentials: [{}]`, "spec.accessCredentials[0]", nil},
 	})
 }
@@ -245,12 +251,16 @@ func TestScheduling(t *testing.T) {
 		{"spread's key", `topologySpreadConstraints: [{maxSkew: 1, topologyKey: "", whenUnsatisfiable: DoNotSchedule}]`, "spec.topologySpreadConstraints[0].topologyKey", nil},
 		{"node affinity", `affinity: {nodeAffinity: {` + required + `: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: In, values: [b]}]}]}}}`, "", nil},
 		{"node affinity to nothing", `affinity: {nodeAffinity: {` + required + `: {nodeSelectorTerms: []}}}`, "spec.affinity.nodeAffinity." + required + ".nodeSelectorTerms", nil},
-		{"node affinity's operator", `affinity: {nodeAffinity: {` + required + `: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Near, values: [b]}]}]}}}`,
-			"spec.affinity.nodeAffinity." + required + ".nodeSelectorTerms[0].matchExpressions[0].operator", nil},
+		{
+			"node affinity's operator", `affinity: {nodeAffinity: {` + required + `: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Near, values: [b]}]}]}}}`,
+			"spec.affinity.nodeAffinity." + required + ".nodeSelectorTerms[0].matchExpressions[0].operator", nil,
+		},
 		{"node affinity's weight", `affinity: {nodeAffinity: {` + preferred + `: [{weight: 101, preference: {}}]}}`, "spec.affinity.nodeAffinity." + preferred + "[0].weight", nil},
 		{"pod affinity", `affinity: {podAntiAffinity: {` + required + `: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {a: b}}}]}}`, "", nil},
 		{"pod affinity's key", `affinity: {podAffinity: {` + required + `: [{topologyKey: ""}]}}`, "spec.affinity.podAffinity." + required + "[0].topologyKey", nil},
-		{"pod affinity's selector", `affinity: {podAffinity: {` + required + `: [{topologyKey: x, labelSelector: {matchExpressions: [{key: a, operator: In}]}}]}}`,
-			"spec.affinity.podAffinity." + required + "[0].labelSelector.matchExpressions[0].values", nil},
+		{
+			"pod affinity's selector", `affinity: {podAffinity: {` + required + `: [{topologyKey: x, labelSelector: {matchExpressions: [{key: a, operator: In}]}}]}}`,
+			"spec.affinity.podAffinity." + required + "[0].labelSelector.matchExpressions[0].values", nil,
+		},
 	})
 }

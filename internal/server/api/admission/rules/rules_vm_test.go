@@ -61,8 +61,10 @@ func TestVM(t *testing.T) {
 		{"receiver", `spec: {runStrategy: WaitAsReceiver}`, ""},
 		{"name too long", `metadata: {name: ` + strings.Repeat("n", 250) + `}`, "metadata.name"},
 		{"long name", `metadata: {name: ` + strings.Repeat("n", 200) + `}`, ""},
-		{"a spec's error has the template's path", `spec: {template: {spec: {domain: {devices: {disks: [{name: root, bootOrder: 1, disk: {}}, {name: two, bootOrder: 1, disk: {}}]}}, volumes: [{name: root, containerDisk: {image: x}}, {name: two, containerDisk: {image: x}}]}}}`,
-			"spec.template.spec.domain.devices.disks[1].bootOrder"},
+		{
+			"a spec's error has the template's path", `spec: {template: {spec: {domain: {devices: {disks: [{name: root, bootOrder: 1, disk: {}}, {name: two, bootOrder: 1, disk: {}}]}}, volumes: [{name: root, containerDisk: {image: x}}, {name: two, containerDisk: {image: x}}]}}}`,
+			"spec.template.spec.domain.devices.disks[1].bootOrder",
+		},
 		{"reserved label", `spec: {template: {metadata: {labels: {kubevirt.io/nodeName: n}}}}`, "spec.template.metadata.labels"},
 		{"other label", `spec: {template: {metadata: {labels: {kubevirt.io/vm: n}}}}`, ""},
 		{"ignition without its gate", `spec: {template: {metadata: {annotations: {kubevirt.io/ignitiondata: x}}}}`, "spec.template.metadata.annotations"},
@@ -107,13 +109,19 @@ func TestPlatformSetsReservedLabels(t *testing.T) {
 func TestVMUpdate(t *testing.T) {
 	for _, c := range []struct{ name, old, now, field string }{
 		{"nothing", `{}`, `{}`, ""},
-		{"what was wrong before stays, so that controllers can work", `spec: {template: {spec: {domain: {machine: {type: pentium}}}}}`,
-			`{metadata: {finalizers: [x/y]}, spec: {template: {spec: {domain: {machine: {type: pentium}}}}}}`, ""},
+		{
+			"what was wrong before stays, so that controllers can work", `spec: {template: {spec: {domain: {machine: {type: pentium}}}}}`,
+			`{metadata: {finalizers: [x/y]}, spec: {template: {spec: {domain: {machine: {type: pentium}}}}}}`, "",
+		},
 		{"what becomes wrong", `{}`, `spec: {template: {spec: {domain: {machine: {type: pentium}}}}}`, "spec.template.spec.domain.machine.type"},
-		{"volumes during a snapshot", `status: {snapshotInProgress: s}`, `spec: {template: {spec: {volumes: [{name: root, containerDisk: {image: other}}]}}}`,
-			"spec.template.spec.volumes"},
-		{"disks during a snapshot", `status: {snapshotInProgress: s}`, `spec: {template: {spec: {domain: {devices: {disks: [{name: root, disk: {bus: virtio}}]}}}}}`,
-			"spec.template.spec.domain.devices.disks"},
+		{
+			"volumes during a snapshot", `status: {snapshotInProgress: s}`, `spec: {template: {spec: {volumes: [{name: root, containerDisk: {image: other}}]}}}`,
+			"spec.template.spec.volumes",
+		},
+		{
+			"disks during a snapshot", `status: {snapshotInProgress: s}`, `spec: {template: {spec: {domain: {devices: {disks: [{name: root, disk: {bus: virtio}}]}}}}}`,
+			"spec.template.spec.domain.devices.disks",
+		},
 		{"start during a snapshot", `status: {snapshotInProgress: s}`, `spec: {runStrategy: Always}`, "spec.runStrategy"},
 		{"label during a snapshot", `status: {snapshotInProgress: s}`, `metadata: {labels: {a: b}}`, ""},
 		{"start during a restore", `status: {restoreInProgress: r}`, `spec: {runStrategy: Always}`, "spec"},

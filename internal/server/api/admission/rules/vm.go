@@ -67,8 +67,10 @@ func runStrategy(c *Check, at *field.Path, spec *v1.VirtualMachineSpec) {
 		c.invalid(at.Child("runStrategy"), "One of Running or RunStrategy must be specified (%s)", at.Child("runStrategy"))
 	case spec.RunStrategy == nil:
 	default:
-		known := []v1.VirtualMachineRunStrategy{v1.RunStrategyHalted, v1.RunStrategyManual, v1.RunStrategyAlways,
-			v1.RunStrategyRerunOnFailure, v1.RunStrategyOnce}
+		known := []v1.VirtualMachineRunStrategy{
+			v1.RunStrategyHalted, v1.RunStrategyManual, v1.RunStrategyAlways,
+			v1.RunStrategyRerunOnFailure, v1.RunStrategyOnce,
+		}
 		if c.cluster.Gate(clusterconfig.GateDecentralizedLiveMigration) {
 			known = append(known, v1.RunStrategyWaitAsReceiver)
 		}

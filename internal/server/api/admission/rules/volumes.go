@@ -54,13 +54,17 @@ func cloudInit(c *Check, at *field.Path, spec *v1.VirtualMachineInstanceSpec) {
 		switch {
 		case v.CloudInitNoCloud != nil:
 			s := v.CloudInitNoCloud
-			d = cloudInitData{s.UserData, s.UserDataBase64, s.NetworkData, s.NetworkDataBase64,
-				s.UserDataSecretRef != nil, s.NetworkDataSecretRef != nil}
+			d = cloudInitData{
+				s.UserData, s.UserDataBase64, s.NetworkData, s.NetworkDataBase64,
+				s.UserDataSecretRef != nil, s.NetworkDataSecretRef != nil,
+			}
 			volume = volume.Child("cloudInitNoCloud")
 		case v.CloudInitConfigDrive != nil:
 			s := v.CloudInitConfigDrive
-			d = cloudInitData{s.UserData, s.UserDataBase64, s.NetworkData, s.NetworkDataBase64,
-				s.UserDataSecretRef != nil, s.NetworkDataSecretRef != nil}
+			d = cloudInitData{
+				s.UserData, s.UserDataBase64, s.NetworkData, s.NetworkDataBase64,
+				s.UserDataSecretRef != nil, s.NetworkDataSecretRef != nil,
+			}
 			volume = volume.Child("cloudInitConfigDrive")
 		default:
 			continue

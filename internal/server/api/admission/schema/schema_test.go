@@ -19,8 +19,10 @@ func TestCheck(t *testing.T) {
 		{"unknown", `{"spec":{"speed":1}}`, "spec.speed", "unknown field"},
 		{"unknown in a list", `{"spec":{"template":{"spec":{"volumes":[{"name":"a"},{"nome":"b"}]}}}}`, "spec.template.spec.volumes[1].nome", "unknown field"},
 		// The types decode this part leniently themselves.
-		{"unknown in a lenient part", `{"spec":{"template":{"spec":{"domain":{"devices":{"interfaces":[{"dhcpOptions":{"ntp":[]}}]}},"networks":[{"pod":{"cidr":"x"}}]}}}}`,
-			"spec.template.spec.networks[0].pod.cidr", "unknown field"},
+		{
+			"unknown in a lenient part", `{"spec":{"template":{"spec":{"domain":{"devices":{"interfaces":[{"dhcpOptions":{"ntp":[]}}]}},"networks":[{"pod":{"cidr":"x"}}]}}}}`,
+			"spec.template.spec.networks[0].pod.cidr", "unknown field",
+		},
 		{"wrong case", `{"spec":{"Template":{}}}`, "spec.Template", `did you mean "template"?`},
 		{"number for a text", `{"metadata":{"name":1}}`, "metadata.name", "must be a string, not a number"},
 		{"text for a flag", `{"spec":{"running":"yes"}}`, "spec.running", "must be true or false"},
