@@ -84,12 +84,22 @@ func (r *Reconciler) ofVMI(ctx context.Context, vmi client.Object) []reconcile.R
 	return out
 }
 
-func (r *Reconciler) ofPod(_ context.Context, pod client.Object) []reconcile.Request {
-	name := pod.GetAnnotations()[v1.MigrationJobNameAnnotation]
-	if name == "" {
+// ofPod gives the migration that a pod is the target of.
+func (r *Reconciler) ofPod(ctx context.Context, pod client.Object) []reconcile.Request {
+	job := pod.GetLabels()[v1.MigrationJobLabel]
+	if job == "" {
 		return nil
 	}
-	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: name}}}
+	all, err := r.unfinished(ctx, pod.GetNamespace())
+	if err != nil {
+		return nil
+	}
+	for _, m := range all {
+		if string(m.UID) == job {
+			return []reconcile.Request{{NamespacedName: client.ObjectKeyFromObject(m)}}
+		}
+	}
+	return nil
 }
 
 // unfinished lists the migrations that are not over; an empty namespace means all.
