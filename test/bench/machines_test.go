@@ -5,6 +5,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -85,11 +86,28 @@ func (b *bench) awaitNoPods(namespace string) {
 	}))
 }
 
-// awaitConsole returns when a guest has written a text; the console replays what was written before.
+// awaitConsole returns when a guest has written a text; the console replays what was written before. A stream that is lost, as on a
+// machine that boots ten guests, is opened again.
 func (b *bench) awaitConsole(namespace, name, text string) {
 	b.Helper()
+	for {
+		seen, err := b.readConsole(namespace, name, text)
+		if err == nil {
+			return
+		}
+		var closed *client.CloseError
+		if !errors.As(err, &closed) || !closed.Lost() || b.ctx.Err() != nil {
+			b.Fatalf("the console of %s ended before %q: %v\n%s", name, text, err, seen)
+		}
+		b.table.note("the console of %s was lost and opened again: %v", name, err)
+	}
+}
+
+func (b *bench) readConsole(namespace, name, text string) (string, error) {
 	stream, err := b.client.Stream(b.ctx, client.VMI(namespace, name), "console", nil)
-	b.check(err)
+	if err != nil {
+		return "", err
+	}
 	stop := context.AfterFunc(b.ctx, func() { _ = stream.Close() })
 	defer stop()
 	defer stream.Close()
@@ -99,9 +117,10 @@ func (b *bench) awaitConsole(namespace, name, text string) {
 		n, err := stream.Read(buffer)
 		seen.Write(buffer[:n])
 		if err != nil {
-			b.Fatalf("the console of %s ended before %q: %v\n%s", name, text, err, seen.String())
+			return seen.String(), err
 		}
 	}
+	return seen.String(), nil
 }
 
 // pod is the floor under a VMI: it mounts the same image and does nothing.
