@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -72,7 +73,7 @@ func (s *Server) newNode(n plan.Node) *nodeUnit {
 			if err := os.MkdirAll(o.NodeDir(n.Name), 0o700); err != nil {
 				return err
 			}
-			return removeFile(bootIDFile(o, n.Name)) // this life's is not known yet
+			return removeFile(bootIDFile(o, n.Name)) // a killed server's
 		},
 		attach: func(pid int) error {
 			if err := s.cgroups.Add(systemCgroup(o, n.Name), pid); err != nil {
@@ -85,6 +86,11 @@ func (s *Server) newNode(n plan.Node) *nodeUnit {
 		Name: n.Name, Path: "/proc/self/exe", Args: []string{"virt-kube", NodeInit, "--state-dir", o.StateDir, "--name", n.Name},
 		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 		Dir: "/", Log: o.LogFile(n.Name, "node"), Grace: nodeGrace,
+		Cleanup: func() { // what the API still says of the ended life must not count for the next
+			if err := removeFile(bootIDFile(o, n.Name)); err != nil {
+				slog.Warn("node ended", "node", n.Name, "err", err)
+			}
+		},
 		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWPID,
 	}
 	return &nodeUnit{unit: supervise.NewUnit(starter, spec)}
