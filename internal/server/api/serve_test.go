@@ -230,7 +230,7 @@ func TestStaticMapperKnowsEveryKind(t *testing.T) {
 	for _, kind := range []string{"KubeVirt", "VirtualMachine", "VirtualMachineInstance", "VirtualMachineInstanceMigration"} {
 		gvk := v1.GroupVersion.WithKind(kind)
 		mapping, err := m.RESTMapping(gvk.GroupKind(), gvk.Version)
-		if err != nil || mapping.Resource.Resource != strings.ToLower(kind)+"s" || !scheme.Recognizes(gvk) {
+		if err != nil || mapping.Resource.Resource != strings.ToLower(kind)+"s" || !scheme.Recognizes(gvk) { //nolint:misspell // not ours
 			t.Errorf("%s: %v %v", kind, mapping, err)
 		}
 	}

@@ -20,7 +20,7 @@ const (
 	maxCacheKey = 10 << 10
 )
 
-// Reviewer authorizes by SubjectAccessReview. k8s.io/apiserver has one too, which brings CEL, gRPC and tracing along:
+// Reviewer grants access by SubjectAccessReview. k8s.io/apiserver has one too, which brings CEL, gRPC and tracing along:
 // twice this program's memory for an expression language that is not used here.
 type Reviewer struct {
 	client client.Writer

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -38,7 +38,7 @@ func (g Guard) Wrap(route routes.Route, version string, next http.Handler) http.
 		who, err := identify(g.Authn, r)
 		if err != nil {
 			g.Log.Info("refused a request", "path", r.URL.Path, "from", r.RemoteAddr, "error", err)
-			reply.Error(w, reply.Unauthorized(err.Error()))
+			reply.Error(w, apierrors.NewUnauthorized(err.Error()))
 			return
 		}
 		a := attributes(route, version, r)
@@ -85,7 +85,7 @@ func checkNames(route routes.Route, r *http.Request) error {
 		if !used {
 			continue
 		}
-		if problems := path.IsValidPathSegmentName(value); value == "" || len(problems) > 0 {
+		if problems := content.IsPathSegmentName(value); value == "" || len(problems) > 0 {
 			return apierrors.NewBadRequest(fmt.Sprintf("%s %q: %s", parameter, value, strings.Join(append(problems, "is not a name"), ", ")))
 		}
 	}

@@ -125,7 +125,7 @@ func (c *Client) Dial(ctx context.Context, vmi *v1.VirtualMachineInstance, verb 
 		return nil, err
 	}
 	target.RawQuery = query.Encode()
-	conn, response, err := c.dialer.DialContext(ctx, target.String(), nil)
+	conn, response, err := c.dialer.DialContext(ctx, target.String(), nil) //nolint:bodyclose // closed by statusError; a hijacked one is the stream
 	if err == nil {
 		return conn, nil
 	}

@@ -90,7 +90,7 @@ func TestTheAgentsStatusIsPassedOn(t *testing.T) {
 	}))
 	for name, call := range map[string]func(verb string) error{
 		"put": func(verb string) error { return c.Put(t.Context(), testVMI(), verb, nil) },
-		"get": func(verb string) error { _, err := c.Get(t.Context(), testVMI(), verb); return err },
+		"get": func(verb string) error { _, err := c.Get(t.Context(), testVMI(), verb); return err }, //nolint:bodyclose // there is none
 		"dial": func(verb string) error {
 			_, err := c.Dial(t.Context(), testVMI(), verb, nil)
 			return err

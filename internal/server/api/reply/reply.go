@@ -43,6 +43,3 @@ func StatusOf(err error) *metav1.Status {
 	}
 	return &status
 }
-
-// Unauthorized is a 401.
-func Unauthorized(message string) error { return apierrors.NewUnauthorized(message) }

@@ -194,7 +194,7 @@ func startsPaused(vm *v1.VirtualMachine) bool {
 }
 
 func stopOf(vmi *v1.VirtualMachineInstance) v1.VirtualMachineStateChangeRequest {
-	uid := types.UID(vmi.UID)
+	uid := vmi.UID
 	return v1.VirtualMachineStateChangeRequest{Action: v1.StopRequest, UID: &uid}
 }
 

@@ -44,7 +44,7 @@ func VMI(vmi *v1.VirtualMachineInstance, cluster clusterconfig.Config, now metav
 
 // PCITopology marks guests that have their PCI ports where newer ones have them. What is unmarked is older.
 func PCITopology(meta *metav1.ObjectMeta, machine *v1.Machine) {
-	if machine == nil || !(strings.Contains(machine.Type, "q35") || strings.HasPrefix(machine.Type, "virt")) {
+	if machine == nil || (!strings.Contains(machine.Type, "q35") && !strings.HasPrefix(machine.Type, "virt")) {
 		return
 	}
 	if _, set := meta.Annotations[v1.PciTopologyVersionAnnotation]; set {

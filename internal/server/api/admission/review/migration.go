@@ -50,7 +50,7 @@ func (s *Server) movable(ctx context.Context, m *v1.VirtualMachineInstanceMigrat
 		return fmt.Errorf("get the VMI to migrate: %w", err)
 	}
 	if vmi.IsFinal() {
-		return fmt.Errorf("Cannot migrate VMI in finalized state.") //nolint:revive,staticcheck // contract
+		return fmt.Errorf("Cannot migrate VMI in finalized state.") //nolint:revive,staticcheck,misspell // contract
 	}
 	// A VMI that waits to be received from another cluster is not running here yet.
 	if m.Spec.Receive == nil {

@@ -21,6 +21,7 @@ import (
 
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/server/api/admission"
+	"virtctl/internal/server/api/expand"
 )
 
 func quantity(s string) *resource.Quantity {
@@ -137,6 +138,24 @@ func TestVMsThatGoAreLetGo(t *testing.T) {
 	request.Operation, request.OldObject = admissionv1.Update, runtime.RawExtension{Raw: []byte(plainVM)}
 	if answer := ask(t, testServer(t), admission.ValidateVM, request); !answer.Allowed {
 		t.Error(answer.Result.Message)
+	}
+}
+
+// gone is an Expander whose instance types have been deleted.
+type gone struct{ expand.Literal }
+
+func (gone) Applies(*v1.VirtualMachine) bool { return true }
+
+// A VM whose instance type is gone cannot start anew, but it can be stopped.
+func TestVMsOfMissingTypesCanBeStopped(t *testing.T) {
+	s := testServer(t)
+	s.Expander = gone{}
+	before := string(merge(t, plainVM, `{"spec":{"runStrategy":"Always","instancetype":{"name":"x","kind":"virtualmachineinstancetype"},"template":{"spec":{"domain":{"memory":null}}}}}`))
+	if answer := ask(t, s, admission.ValidateVM, update(t, before, `{"spec":{"runStrategy":"Halted"}}`, "alice")); !answer.Allowed {
+		t.Errorf("stop: %s", answer.Result.Message)
+	}
+	if answer := ask(t, s, admission.ValidateVM, update(t, before, `{"spec":{"template":{"spec":{"hostname":"a"}}}}`, "alice")); answer.Allowed {
+		t.Error("a change was accepted")
 	}
 }
 
@@ -275,7 +294,7 @@ func TestMigrations(t *testing.T) {
 		{"runs", "", "alice", ""},
 		{"moved", "", "alice", ""},
 		{"moving", "", "alice", "in-flight migration detected. Active migration job (m1) is currently already in progress for VMI moving."},
-		{"ended", "", "alice", "Cannot migrate VMI in finalized state."},
+		{"ended", "", "alice", "Cannot migrate VMI in finalized state."}, //nolint:misspell // contract
 		{"fixed", "", "alice", "Cannot migrate VMI, Reason: DisksNotLiveMigratable, Message: not shared"},
 		{"gone", "", "alice", "does not exist"},
 		{"", "", "alice", "spec.vmiName"},

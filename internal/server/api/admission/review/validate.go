@@ -32,7 +32,7 @@ func (s *Server) validateVM(ctx context.Context, r *admissionv1.AdmissionRequest
 	if r.Operation == admissionv1.Update {
 		in.Old = old
 	}
-	if vm.Spec.Template != nil {
+	if vm.Spec.Template != nil && rules.Changed(in.Old, vm) {
 		effective, partial, refused := s.effective(ctx, vm)
 		if refused != nil {
 			return refused

@@ -96,7 +96,7 @@ func bus(c *Check, at *field.Path, value v1.DiskBus, allowed ...v1.DiskBus) {
 	case value == "ide":
 		c.invalid(at, "IDE bus is not supported")
 	default:
-		c.unsupported(at, "%s is set with an unrecognized bus %s, must be one of: %v", at, value, allowed)
+		c.unsupported(at, "%s is set with an unrecognized bus %s, must be one of: %v", at, value, allowed) //nolint:misspell // contract
 	}
 }
 

@@ -106,6 +106,7 @@ func evictionAndStart(c *Check, at *field.Path, spec *v1.VirtualMachineInstanceS
 		switch *s {
 		case v1.EvictionStrategyNone, v1.EvictionStrategyLiveMigrate, v1.EvictionStrategyLiveMigrateIfPossible, v1.EvictionStrategyExternal:
 		default:
+			//nolint:misspell // contract
 			c.invalid(at.Child("evictionStrategy"), "%s is set with an unrecognized option: %s, must be one of: %s, %s, %s, %s",
 				at.Child("evictionStrategy"), *s, v1.EvictionStrategyLiveMigrate, v1.EvictionStrategyLiveMigrateIfPossible,
 				v1.EvictionStrategyExternal, v1.EvictionStrategyNone)
@@ -115,7 +116,7 @@ func evictionAndStart(c *Check, at *field.Path, spec *v1.VirtualMachineInstanceS
 		where := at.Child("startStrategy")
 		switch {
 		case *s != v1.StartStrategyPaused:
-			c.invalid(where, "%s is set with an unrecognized option: %s", where, *s)
+			c.invalid(where, "%s is set with an unrecognized option: %s", where, *s) //nolint:misspell // contract
 		case spec.LivenessProbe != nil:
 			c.invalid(where, "either %s or %s should be provided.Pausing VMI with LivenessProbe is not supported", where,
 				at.Child("livenessProbe"))

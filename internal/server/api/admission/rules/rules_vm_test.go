@@ -79,7 +79,7 @@ func TestVM(t *testing.T) {
 		{"nameless instance type", `spec: {instancetype: {kind: VirtualMachineInstancetype}, template: {spec: {domain: {memory: null}}}}`, "spec.instancetype.name"},
 		{"inferred instance type", `spec: {instancetype: {inferFromVolume: root}, template: {spec: {domain: {memory: null}}}}`, ""},
 		{"named and inferred", `spec: {instancetype: {name: x, inferFromVolume: root}, template: {spec: {domain: {memory: null}}}}`, "spec.instancetype.name"},
-		{"kind of instance type", `spec: {instancetype: {name: x, kind: Flavor}, template: {spec: {domain: {memory: null}}}}`, "spec.instancetype.kind"},
+		{"kind of instance type", `spec: {instancetype: {name: x, kind: Size}, template: {spec: {domain: {memory: null}}}}`, "spec.instancetype.kind"},
 		{"kind of preference", `spec: {preference: {name: x, kind: VirtualMachineInstancetype}}`, "spec.preference.kind"},
 
 		{"data volume", dv(storage + `, source: {http: {url: "http://x"}}`), ""},
@@ -112,6 +112,10 @@ func TestVMUpdate(t *testing.T) {
 		{
 			"what was wrong before stays, so that controllers can work", `spec: {template: {spec: {domain: {machine: {type: pentium}}}}}`,
 			`{metadata: {finalizers: [x/y]}, spec: {template: {spec: {domain: {machine: {type: pentium}}}}}}`, "",
+		},
+		{
+			"what was wrong before can be stopped", `spec: {runStrategy: Always, template: {spec: {domain: {machine: {type: pentium}}}}}`,
+			`spec: {runStrategy: Halted, template: {spec: {domain: {machine: {type: pentium}}}}}`, "",
 		},
 		{"what becomes wrong", `{}`, `spec: {template: {spec: {domain: {machine: {type: pentium}}}}}`, "spec.template.spec.domain.machine.type"},
 		{

@@ -38,16 +38,14 @@ func VM(in VMInput) []metav1.StatusCause {
 		return c.causes
 	}
 	runStrategy(c, spec, &in.VM.Spec)
-	matchers(c, spec, &in.VM.Spec)
-	// What stands in the object already is not judged again: a stricter rule of a newer release must not keep the controllers
-	// from working on older VMs.
-	if in.Old == nil || !equality.Semantic.DeepEqual(in.Old.Spec, in.VM.Spec) {
+	if s := in.VM.Spec.UpdateVolumesStrategy; s != nil {
+		enum(c, spec.Child("updateVolumesStrategy"), *s, v1.UpdateVolumesStrategyMigration, v1.UpdateVolumesStrategyReplacement)
+	}
+	if Changed(in.Old, in.VM) {
+		matchers(c, spec, &in.VM.Spec)
 		template := spec.Child("template")
 		metadata(c, template.Child("metadata"), &in.VM.Spec.Template.ObjectMeta, in.Platform)
 		dataVolumes(c, spec, &in.VM.Spec)
-		if s := in.VM.Spec.UpdateVolumesStrategy; s != nil {
-			enum(c, spec.Child("updateVolumesStrategy"), *s, v1.UpdateVolumesStrategyMigration, v1.UpdateVolumesStrategyReplacement)
-		}
 		if in.Effective != nil {
 			judge(c, template.Child("spec"), in.Effective)
 		}
@@ -56,6 +54,16 @@ func VM(in VMInput) []metav1.StatusCause {
 		frozen(c, spec, in.Old, in.VM)
 	}
 	return c.causes
+}
+
+// Changed tells whether an update changes what a VM's instances are made of. What stands in the object already is not judged
+// again: a stricter rule of a newer release, or an instance type that is gone, must keep neither the controllers from working
+// on the VM nor its owner from stopping it.
+func Changed(old, vm *v1.VirtualMachine) bool {
+	return old == nil || !equality.Semantic.DeepEqual(old.Spec.Template, vm.Spec.Template) ||
+		!equality.Semantic.DeepEqual(old.Spec.Instancetype, vm.Spec.Instancetype) ||
+		!equality.Semantic.DeepEqual(old.Spec.Preference, vm.Spec.Preference) ||
+		!equality.Semantic.DeepEqual(old.Spec.DataVolumeTemplates, vm.Spec.DataVolumeTemplates)
 }
 
 func runStrategy(c *Check, at *field.Path, spec *v1.VirtualMachineSpec) {
