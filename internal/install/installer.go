@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -102,7 +103,11 @@ func New(config *rest.Config, opts Options) (*Installer, error) {
 }
 
 func (i *Installer) applier() *apply.Applier {
-	return &apply.Applier{Client: i.dynamic, Mapper: i.mapper, Manager: FieldManager, DryRun: i.DryRun}
+	// The KubeVirt kind is ours: discovery may be a moment behind the definition that has just been established.
+	own := meta.NewDefaultRESTMapper(nil)
+	own.Add(KubeVirtResource.GroupVersion().WithKind("KubeVirt"), meta.RESTScopeNamespace)
+	mapper := meta.FirstHitRESTMapper{MultiRESTMapper: meta.MultiRESTMapper{own, i.mapper}}
+	return &apply.Applier{Client: i.dynamic, Mapper: mapper, Manager: FieldManager, DryRun: i.DryRun}
 }
 
 // Outcome is what an installation came to.

@@ -12,14 +12,17 @@ func TestLiveMigration(t *testing.T) {
 	j := start(t)
 	j.boot("mover", "--network", "pod")
 	before := j.kubectl("get", "vmi", "mover", "-o", "jsonpath={.status.nodeName}")
-	j.pipe("\nroot\necho kept-in-memory > /tmp/mark\n", "console", "mover", "--timeout", "20s")
+	j.pipe("\nroot\n", "console", "mover", "--timeout", "20s")
+	if out := j.pipe("echo kept-in-memory > /tmp/mark; cat /tmp/mark\n", "console", "mover", "--timeout", "20s"); !strings.Contains(out, "\nkept-in-memory") {
+		t.Fatalf("the guest does not keep the mark:\n%s", out)
+	}
 	j.virtctl("migrate", "mover", "--wait", "--timeout", "90s")
 	after := j.kubectl("get", "vmi", "mover", "-o", "jsonpath={.status.nodeName}")
 	if before == after {
 		t.Errorf("the machine is still on %s", after)
 	}
 	j.want("phase of the migration", j.kubectl("get", "vmim", "-o", "jsonpath={.items[0].status.phase}"), "Succeeded")
-	if out := j.pipe("\ncat /tmp/mark\n", "console", "mover", "--timeout", "20s"); !strings.Contains(out, "kept-in-memory") {
+	if out := j.pipe("\ncat /tmp/mark\n", "console", "mover", "--timeout", "20s"); !strings.Contains(out, "\nkept-in-memory") {
 		t.Errorf("the guest has lost what was in its memory:\n%s", out)
 	}
 
