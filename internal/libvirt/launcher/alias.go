@@ -22,6 +22,16 @@ func deviceAlias(document string) string {
 
 // hasAlias tells whether a domain's document still has a device of that alias.
 func hasAlias(document, alias string) bool {
+	return hasElement(document, "alias", map[string]string{"name": alias})
+}
+
+// agentConnected tells whether the guest has opened its agent's channel.
+func agentConnected(document string) bool {
+	return hasElement(document, "target", map[string]string{"name": "org.qemu.guest_agent.0", "state": "connected"})
+}
+
+// hasElement tells whether a document has an element with all these attributes.
+func hasElement(document, name string, attributes map[string]string) bool {
 	decoder := xml.NewDecoder(strings.NewReader(document))
 	for {
 		token, err := decoder.Token()
@@ -29,13 +39,17 @@ func hasAlias(document, alias string) bool {
 			return false
 		}
 		element, ok := token.(xml.StartElement)
-		if !ok || element.Name.Local != "alias" {
+		if !ok || element.Name.Local != name {
 			continue
 		}
+		found := 0
 		for _, a := range element.Attr {
-			if a.Name.Local == "name" && a.Value == alias {
-				return true
+			if value, wanted := attributes[a.Name.Local]; wanted && value == a.Value {
+				found++
 			}
+		}
+		if found == len(attributes) {
+			return true
 		}
 	}
 }

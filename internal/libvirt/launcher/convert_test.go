@@ -57,6 +57,10 @@ func TestAliases(t *testing.T) {
 	if !hasAlias(domain, "ua-disk") || hasAlias(domain, "ua") || hasAlias("<broken", "ua-disk") {
 		t.Error("aliases are not found or found where there are none")
 	}
+	channel := `<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0' state='%s'/></channel>`
+	if !agentConnected(fmt.Sprintf(channel, "connected")) || agentConnected(fmt.Sprintf(channel, "disconnected")) {
+		t.Error("the agent's channel is misread")
+	}
 }
 
 // The launcher is in every virtual machine's pod: it knows domains and not Kubernetes, and stays small.

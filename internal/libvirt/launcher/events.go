@@ -2,6 +2,8 @@ package launcher
 
 import (
 	"context"
+	"errors"
+	"os"
 	"sync"
 
 	"virtctl/internal/libvirt/layout"
@@ -122,7 +124,8 @@ func (l *Launcher) connectConsole() {
 	if l.console.Connected() {
 		return
 	}
-	if err := l.console.Connect(layout.SerialSocket); err != nil {
+	err := l.console.Connect(layout.SerialSocket)
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // a guest may have no serial port
 		l.logf("%v", err)
 	}
 }

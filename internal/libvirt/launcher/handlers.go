@@ -51,22 +51,18 @@ func (l *Launcher) handlers() wire.Handler {
 }
 
 func (l *Launcher) info(ctx context.Context) (wire.Info, error) {
-	info := wire.Info{Version: wire.Version, LauncherVersion: l.opts.Version}
-	s, err := l.manager.get(ctx)
-	if err != nil {
-		return info, err
-	}
-	info.LibvirtVersion, info.QEMUVersion = s.Versions()
-	return info, nil
+	return read(ctx, l, func(s *session.Session) (wire.Info, error) {
+		info := wire.Info{Version: wire.Version, LauncherVersion: l.opts.Version}
+		info.LibvirtVersion, info.QEMUVersion = s.Versions()
+		return info, nil
+	})
 }
 
 func (l *Launcher) domainXML(ctx context.Context, r wire.DomainXMLRequest) (wire.XML, error) {
-	s, err := l.manager.get(ctx)
-	if err != nil {
-		return wire.XML{}, err
-	}
-	xml, err := s.XML(r)
-	return wire.XML{XML: xml}, err
+	return read(ctx, l, func(s *session.Session) (wire.XML, error) {
+		xml, err := s.XML(r)
+		return wire.XML{XML: xml}, err
+	})
 }
 
 func (l *Launcher) shutdown(ctx context.Context, r wire.ShutdownRequest) error {
@@ -76,6 +72,21 @@ func (l *Launcher) shutdown(ctx context.Context, r wire.ShutdownRequest) error {
 func (l *Launcher) doQuit(context.Context, struct{}) error {
 	l.quitOnce.Do(func() { close(l.quit) })
 	return nil
+}
+
+// read asks libvirt something. If the daemon dies over the question, the next one is asked.
+func read[R any](ctx context.Context, l *Launcher, ask func(*session.Session) (R, error)) (R, error) {
+	for {
+		s, err := l.manager.get(ctx)
+		if err != nil {
+			var none R
+			return none, err
+		}
+		answer, err := ask(s)
+		if err == nil || wire.CodeOf(err) != wire.CodeUnavailable || s.Alive() {
+			return answer, err
+		}
+	}
 }
 
 // change makes a call of a change of state and answers with the new one.
@@ -130,11 +141,7 @@ func (l *Launcher) setVcpus(ctx context.Context, r wire.SetVcpusRequest) error {
 }
 
 func (l *Launcher) stats(ctx context.Context) (wire.Stats, error) {
-	s, err := l.manager.get(ctx)
-	if err != nil {
-		return wire.Stats{}, err
-	}
-	return s.Stats()
+	return read(ctx, l, (*session.Session).Stats)
 }
 
 func (l *Launcher) openConsole(context.Context, struct{}) (*os.File, error) {

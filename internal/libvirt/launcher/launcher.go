@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -68,7 +67,7 @@ type Launcher struct {
 func Dirs() daemon.Dirs {
 	return daemon.Dirs{
 		Home: layout.PrivateDir, Cache: layout.CacheDir, Runtime: layout.RuntimeDir, Config: layout.ConfigDir,
-		Temp: filepath.Join(layout.PrivateDir, "tmp"),
+		Temp: layout.TempDir,
 	}
 }
 
@@ -200,6 +199,9 @@ func (l *Launcher) resync(s *session.Session) {
 	case err == nil:
 		l.setDomain(name)
 		l.machine.set(state, reason, "")
+		if xml, err := s.XML(wire.DomainXMLRequest{}); err == nil {
+			l.machine.setAgent(agentConnected(xml))
+		}
 	case wire.CodeOf(err) == wire.CodeNotFound:
 		if now := l.machine.current().State; now != wire.StateNone {
 			l.machine.set(wire.StateCrashed, wire.ReasonCrashed, l.obituary())

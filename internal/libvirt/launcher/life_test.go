@@ -116,6 +116,7 @@ func TestDaemonKilled(t *testing.T) {
 	p.start(domainXML(""))
 	w := p.watch()
 	w.state(wire.StateRunning)
+	w.next("agent connected", func(e wire.Event) bool { return e.State.AgentConnected })
 	qemu := p.pidOf("qemu-system")
 	must(t, syscall.Kill(p.pidOf("libvirtd"), syscall.SIGKILL))
 	xml, err := p.DomainXML(p.context(), wire.DomainXMLRequest{})
@@ -125,8 +126,14 @@ func TestDaemonKilled(t *testing.T) {
 	if now := p.pidOf("qemu-system"); now != qemu {
 		t.Fatalf("another QEMU: %d, was %d", now, qemu)
 	}
-	p.stdout.await(t, "demo guest: up")
-	state, err := p.Suspend(p.context())
+	state, err := p.State(p.context())
+	if err != nil || state.State != wire.StateRunning || !state.AgentConnected {
+		t.Fatalf("the state after the daemon's death: %+v, %v", state, err)
+	}
+	if _, err := p.GuestInfo(p.context()); err != nil {
+		t.Errorf("the agent after the daemon's death: %v", err)
+	}
+	state, err = p.Suspend(p.context())
 	if err != nil || state.State != wire.StatePaused || state.Reason != wire.ReasonUser {
 		t.Fatalf("suspend: %+v, %v", state, err)
 	}

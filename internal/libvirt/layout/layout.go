@@ -19,6 +19,8 @@ const (
 	CacheDir   = PrivateDir + "/cache"
 	RuntimeDir = PrivateDir + "/run"
 	ConfigDir  = PrivateDir + "/config"
+	// TempDir is TMPDIR. Programs that insist on /tmp (swtpm_setup) find it there by a link in the image.
+	TempDir = PrivateDir + "/tmp"
 	// DiskDir holds overlays and empty disks, ISODir generated images, NVRAMDir firmware variables.
 	DiskDir  = PrivateDir + "/disks"
 	ISODir   = PrivateDir + "/iso"

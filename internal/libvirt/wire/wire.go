@@ -35,11 +35,12 @@ const (
 	MethodWatch Method = "watch"
 	// MethodDomainXML: DomainXMLRequest -> XML.
 	MethodDomainXML Method = "domain-xml"
-	// MethodShutdown: ShutdownRequest -> nothing. Asks the guest to power off and returns at once.
+	// MethodShutdown: ShutdownRequest -> nothing. Asks the guest to power off and returns at once; the launcher asks again every
+	// few seconds until the guest has.
 	MethodShutdown Method = "shutdown"
 	// MethodDestroy: nothing -> State. Ends QEMU now.
 	MethodDestroy Method = "destroy"
-	// MethodQuit: nothing -> nothing. The launcher exits; with no domain running its exit code is 0.
+	// MethodQuit: nothing -> nothing. The launcher exits with code 0; a domain that still runs is destroyed first.
 	MethodQuit Method = "quit"
 	// MethodSuspend, MethodResume, MethodReset: nothing -> State.
 	MethodSuspend Method = "suspend"
@@ -75,7 +76,7 @@ const (
 	// incoming memory ("memory") or disks ("nbd") on the target.
 	MethodMigrationPort Method = "migration-port"
 	// MethodMigrate: MigrateRequest -> a stream of MigrationProgress; the last one has Done set. Closing the connection does
-	// not abort: MethodAbortMigration does.
+	// not abort: MethodAbortMigration does. While a migration runs, another call joins it.
 	MethodMigrate        Method = "migrate"
 	MethodAbortMigration Method = "abort-migration"
 	// MethodPostCopy: nothing -> nothing. Switches the running migration to post-copy.
