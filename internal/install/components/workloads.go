@@ -43,7 +43,10 @@ func API(o Options) *appsv1.Deployment {
 		{"certificates", "/etc/virt-api/certificates", "kubevirt-virt-api-certs"},
 		{"handler-client", "/etc/virt-handler/clientcertificates", "kubevirt-virt-handler-certs"},
 	}
-	return deployment(o, APIName, "kubevirt-apiserver", c, mounts)
+	d := deployment(o, APIName, "kubevirt-apiserver", c, mounts)
+	// Open consoles and screens may drain while a successor serves the new ones.
+	d.Spec.Template.Spec.TerminationGracePeriodSeconds = int64Ptr(330)
+	return d
 }
 
 // Controller is the Deployment of the VM and VMI controllers.
