@@ -232,3 +232,25 @@ func TestLifeWithoutDNS(t *testing.T) {
 		t.Error("something waits for DNS")
 	}
 }
+
+// A guest that shall start paused has not run a single instruction, and its console can be quiet in the log.
+func TestStartPaused(t *testing.T) {
+	p := newPod(t, podOptions{})
+	state, err := p.Start(p.context(), wire.StartRequest{XML: domainXML(""), Paused: true, DisableConsoleLog: true})
+	if err != nil || state.State != wire.StatePaused || state.Reason != wire.ReasonUser {
+		t.Fatalf("%+v, %v", state, err)
+	}
+	again, err := p.Start(p.context(), wire.StartRequest{XML: domainXML("")})
+	if err != nil || again.State != wire.StatePaused {
+		t.Fatalf("starting twice: %+v, %v", again, err)
+	}
+	c := p.terminal()
+	state, err = p.Resume(p.context())
+	if err != nil || state.State != wire.StateRunning {
+		t.Fatalf("%+v, %v", state, err)
+	}
+	c.await("demo guest: up")
+	if out := p.stdout.String(); out != "" {
+		t.Errorf("the log has %q", out)
+	}
+}
