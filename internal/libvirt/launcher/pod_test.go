@@ -38,7 +38,11 @@ func TestMain(m *testing.M) {
 			os.Exit(125)
 		}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if path, err := program(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
 }
 
 // becomePod runs as PID 1 of new namespaces, makes them look like a pod and executes args.
