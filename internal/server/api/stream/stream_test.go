@@ -65,17 +65,30 @@ func closeCode(t *testing.T, c *websocket.Conn) *websocket.CloseError {
 	}
 }
 
+// send writes a message while the test reads it at the other end; a connection takes one writer at a time.
+func send(c *websocket.Conn, payload []byte) <-chan error {
+	sent := make(chan error, 1)
+	go func() { sent <- c.WriteMessage(websocket.BinaryMessage, payload) }()
+	return sent
+}
+
 func TestRelayCarriesBothWays(t *testing.T) {
 	user, agent, _ := session(t)
 	big := bytes.Repeat([]byte("0123456789abcdef"), 64<<10)
 	for _, payload := range [][]byte{[]byte("x"), {}, big} {
-		go func() { _ = user.WriteMessage(websocket.BinaryMessage, payload) }()
+		sent := send(user, payload)
 		if kind, got, err := agent.ReadMessage(); err != nil || kind != websocket.BinaryMessage || !bytes.Equal(got, payload) {
 			t.Fatalf("to the agent: %d bytes of kind %d, %v", len(got), kind, err)
 		}
-		go func() { _ = agent.WriteMessage(websocket.BinaryMessage, payload) }()
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+		sent = send(agent, payload)
 		if _, got, err := user.ReadMessage(); err != nil || !bytes.Equal(got, payload) {
 			t.Fatalf("to the user: %d bytes, %v", len(got), err)
+		}
+		if err := <-sent; err != nil {
+			t.Fatal(err)
 		}
 	}
 }
