@@ -245,6 +245,9 @@ func (s *Stream) readError(err error) error {
 			s.goodbye = closed.Text
 			return io.EOF
 		}
+		if closed.Code == websocket.CloseAbnormalClosure {
+			return &CloseError{Code: closed.Code} // the text is gorilla's, not the server's
+		}
 		return &CloseError{Code: closed.Code, Reason: closed.Text}
 	}
 	var timeout net.Error

@@ -19,6 +19,8 @@ import (
 type Options struct {
 	Timeout flagtype.Minutes
 	Quiet   time.Duration
+	// Stable is how long a session must have lasted to be taken up again after the connection broke.
+	Stable time.Duration
 }
 
 const (
@@ -28,7 +30,7 @@ const (
 
 // NewCmd makes the command.
 func NewCmd(f *factory.Factory) *cobra.Command {
-	opts := &Options{Timeout: flagtype.Minutes(defaultTimeout)}
+	opts := &Options{Timeout: flagtype.Minutes(defaultTimeout), Stable: stableAfter}
 	cmd := &cobra.Command{
 		Use:   "console VMI",
 		Short: "Connect to a machine's serial console",

@@ -96,7 +96,7 @@ func (s *session) run(ctx context.Context) error {
 			return nil
 		case ctx.Err() != nil, !errors.As(err, &closed), !closed.Lost():
 			return err
-		case time.Since(began) < stableAfter:
+		case time.Since(began) < s.options.Stable:
 			// Who is thrown out again and again shares the console with somebody: fighting for it helps nobody.
 			return lost(s.name, err)
 		}
@@ -126,6 +126,8 @@ func (s *session) converse(ctx context.Context, stream *client.Stream) error {
 	if s.ended {
 		deadline.Reset(s.patience())
 	}
+	// answered is true when the console has said something since the last input.
+	answered := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -133,6 +135,7 @@ func (s *session) converse(ctx context.Context, stream *client.Stream) error {
 		case err := <-output:
 			return err
 		case <-moved:
+			answered = true
 			if s.ended {
 				quiet.Reset(s.options.Quiet)
 			}
@@ -144,8 +147,12 @@ func (s *session) converse(ctx context.Context, stream *client.Stream) error {
 			if !more {
 				s.ended, input = true, nil
 				deadline.Reset(s.patience())
+				if answered {
+					quiet.Reset(s.options.Quiet)
+				}
 				continue
 			}
+			answered = false
 			if err := s.send(stream, chunk); err != nil {
 				return err
 			}
