@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
 	"virtctl/internal/commands/factory"
 	"virtctl/internal/commands/problem"
 	"virtctl/internal/commands/terminal"
+	versioncmd "virtctl/internal/commands/version"
+	"virtctl/internal/version"
 )
 
 // Main runs one invocation and gives its exit status. arguments begins with the program's own name.
@@ -26,16 +29,40 @@ func Main(ctx context.Context, streams *terminal.Streams, arguments []string) in
 		err = problem.With(problem.Interrupted, fmt.Errorf("interrupted"))
 	}
 	if !problem.IsSilent(err) {
-		report(f, err)
+		report(ctx, f, err)
 	}
 	return int(problem.CodeOf(err))
 }
 
-func report(f *factory.Factory, err error) {
+func report(ctx context.Context, f *factory.Factory, err error) {
 	f.Streams.Say("error: %s\n", problem.Explain(err, f.Program))
 	for _, hint := range problem.Hints(err, problem.Where{Program: f.Program, Server: f.Server(), Context: f.Connection.Context()}) {
 		f.Streams.Say("hint: %s\n", hint)
 	}
+	if note := skew(ctx, f, err); note != "" {
+		f.Streams.Say("%s\n", note)
+	}
+}
+
+// skewPatience bounds how long a failed command asks for the server's version.
+const skewPatience = 2 * time.Second
+
+// skew says whether different versions may be the reason for a request that the server did not understand.
+func skew(ctx context.Context, f *factory.Factory, err error) string {
+	if !problem.MayBeSkew(err) {
+		return ""
+	}
+	c, clientErr := f.Client()
+	if clientErr != nil {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, skewPatience)
+	defer cancel()
+	var server version.Info
+	if c.ServerVersion(ctx, &server) != nil {
+		return ""
+	}
+	return versioncmd.Skew(version.Get().GitVersion, server.GitVersion)
 }
 
 // ProgramName is what the user types: a program called kubectl-virt is used as "kubectl virt".

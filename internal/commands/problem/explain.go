@@ -49,6 +49,8 @@ func Hints(err error, where Where) []string {
 		return []string{"the server's certificate does not fit " + where.context() + ": renew the kubeconfig, or name the right authority with --certificate-authority"}
 	case !isStatus(err) && IsUnreachable(err):
 		return []string{"the API server " + where.Server + " of " + where.context() + " cannot be reached: is the cluster running, is the network up, is this the right --context?"}
+	case isManifest(err):
+		return []string{"manifests are applied with kubectl: kubectl apply -f FILE; \"" + where.Program + "\" works on machines by name"}
 	case isUsage(err):
 		return []string{"see \"" + where.Program + " --help\""}
 	}
@@ -90,3 +92,19 @@ func IsRouteMissing(err error) bool {
 }
 
 func isCertificate(err error) bool { return strings.Contains(err.Error(), "x509:") }
+
+// isManifest recognises a command line that hands over a manifest, as kubectl's do.
+func isManifest(err error) bool {
+	text := err.Error()
+	for _, start := range []string{"unknown shorthand flag: 'f'", "unknown flag: --filename", `unknown command "apply"`, `unknown command "edit"`} {
+		if strings.HasPrefix(text, start) {
+			return true
+		}
+	}
+	return false
+}
+
+// MayBeSkew tells whether a server of another version might have understood the request.
+func MayBeSkew(err error) bool {
+	return IsRouteMissing(err) || apierrors.IsBadRequest(err) || apierrors.IsInvalid(err) || apierrors.IsMethodNotSupported(err)
+}
