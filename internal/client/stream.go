@@ -23,9 +23,10 @@ import (
 const (
 	// Protocol is the websocket subprotocol of every stream: raw bytes in binary messages.
 	Protocol = "plain.kubevirt.io"
-	// pingEvery keeps idle sessions alive at load balancers; silentFor is when a peer that answers no ping counts as gone.
+	// pingEvery keeps idle sessions alive at load balancers; silentFor is when a peer that answers no ping counts as gone: long,
+	// because a machine under load may be slow to answer, and TCP finds dead peers sooner.
 	pingEvery        = 15 * time.Second
-	silentFor        = 60 * time.Second
+	silentFor        = 5 * time.Minute
 	handshakeTimeout = 20 * time.Second
 	streamBuffer     = 32 * 1024
 )
