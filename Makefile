@@ -60,7 +60,8 @@ up: deps build bin/virt-kube images ## from nothing to a running VM: cluster, pl
 	$(VIRTCTL) create vm --name demo --memory 128Mi --volume-containerdisk src:$(IMAGE_PREFIX)/demo:$(VERSION) | bin/kubectl --kubeconfig $(STATE_DIR)/kubeconfig apply -f -
 	$(VIRTCTL) wait demo --for ready --timeout 2m
 	$(VIRTCTL) get vms
-	$(VIRTCTL) console demo --timeout 30s </dev/null | head -n 20
+	sed '/Welcome to the demo guest/q' <(timeout 60 $(VIRTCTL) logs demo --follow 2>/dev/null)
+	@echo "now: $(VIRTCTL) console demo"
 
 .PHONY: down
 down: ## stop the embedded cluster and leave nothing behind
