@@ -51,7 +51,7 @@ func podTrouble(pod *unstructured.Unstructured) string {
 			switch {
 			case reason == "ErrImagePull" || reason == "ImagePullBackOff" || reason == "ErrImageNeverPull":
 				image, _ := status["image"].(string)
-				return fmt.Sprintf("image %s cannot be had (%s): push it with `virtctl images push` or load it on the nodes; %s", image, reason, message)
+				return fmt.Sprintf("image %s cannot be had (%s): push it to that registry or load it on the nodes (docs/images.md); %s", image, reason, message)
 			case reason == "CrashLoopBackOff":
 				return "crashes: " + strings.TrimSpace(last)
 			case reason != "" && reason != "ContainerCreating" && reason != "PodInitializing":
