@@ -31,7 +31,7 @@ func New(config *rest.Config) (*Client, error) {
 	own.APIPath, own.GroupVersion = "/", nil
 	own.NegotiatedSerializer = statusSerializer()
 	// JSON is what the bodies are decoded from below.
-	own.ContentConfig.ContentType, own.ContentConfig.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
+	own.ContentType, own.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	// The API server's priority and fairness does the throttling.
 	own.QPS = -1
 	short, err := rest.UnversionedRESTClientFor(own)

@@ -204,9 +204,12 @@ func (r *runner) report(ctx context.Context, t client.Target, text func(client.T
 		r.factory.Streams.Print("%s\n", text(t))
 		return
 	}
-	if err := r.object(ctx, t); err != nil && !(r.flags.Wait && apierrors.IsNotFound(err)) {
-		r.fail(t, err)
+	err := r.object(ctx, t)
+	// What was waited for may have been the object's end.
+	if err == nil || r.flags.Wait && apierrors.IsNotFound(err) {
+		return
 	}
+	r.fail(t, err)
 }
 
 func (r *runner) object(ctx context.Context, t client.Target) error {

@@ -19,7 +19,8 @@ import (
 // good lists the conditions that are healthy when true; those not listed are healthy when false.
 func good(kind string) (healthy corev1.ConditionStatus, known bool) {
 	switch kind {
-	case "Ready", "LiveMigratable", "StorageLiveMigratable", "AgentConnected", "Synchronized", "DataVolumesReady", "PodScheduled", "Initialized":
+	case "Ready", "LiveMigratable", "StorageLiveMigratable", "AgentConnected", "DataVolumesReady", "PodScheduled", "Initialized",
+		string(kubevirtv1.VirtualMachineInstanceSynchronized):
 		return corev1.ConditionTrue, true
 	case "Failure", "RestartRequired", "ManualRecoveryRequired", "Paused", "Provisioning", "AgentVersionNotSupported", "AccessCredentialsSynchronized":
 		return corev1.ConditionFalse, true

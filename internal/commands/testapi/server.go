@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -132,7 +133,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Header.Get("Authorization") != "Bearer secret-token" {
-		refuse(w, http.StatusUnauthorized, "Unauthorized", "Unauthorized", nil)
+		refuse(w, http.StatusUnauthorized, string(metav1.StatusReasonUnauthorized), "wrong token", nil)
 		return
 	}
 	if r.Method != http.MethodGet {
@@ -178,7 +179,7 @@ func (s *Server) failing(r *http.Request) *failure {
 
 func reason(code int) string {
 	return map[int]string{
-		400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 422: "Invalid",
+		400: "BadRequest", 401: string(metav1.StatusReasonUnauthorized), 403: "Forbidden", 404: "NotFound", 409: "Conflict", 422: "Invalid",
 		500: "InternalError", 503: "ServiceUnavailable", 504: "Timeout",
 	}[code]
 }
