@@ -13,6 +13,8 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// Who presses Ctrl+C twice means it.
+	context.AfterFunc(ctx, stop)
 	code := commands.Main(ctx, terminal.System(), os.Args)
 	stop()
 	os.Exit(code)

@@ -21,7 +21,7 @@ func Main(ctx context.Context, streams *terminal.Streams, arguments []string) in
 	f := factory.New(streams, ProgramName(arguments[0]), arguments[0])
 	root := NewRoot(f)
 	root.SetArgs(arguments[1:])
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return int(problem.OK)
 	}
@@ -29,14 +29,15 @@ func Main(ctx context.Context, streams *terminal.Streams, arguments []string) in
 		err = problem.With(problem.Interrupted, fmt.Errorf("interrupted"))
 	}
 	if !problem.IsSilent(err) {
-		report(ctx, f, err)
+		report(ctx, f, cmd.CommandPath(), err)
 	}
 	return int(problem.CodeOf(err))
 }
 
-func report(ctx context.Context, f *factory.Factory, err error) {
+func report(ctx context.Context, f *factory.Factory, command string, err error) {
 	f.Streams.Say("error: %s\n", problem.Explain(err, f.Program))
-	for _, hint := range problem.Hints(err, problem.Where{Program: f.Program, Server: f.Server(), Context: f.Connection.Context()}) {
+	where := problem.Where{Program: f.Program, Command: command, Server: f.Server(), Context: f.Connection.Context()}
+	for _, hint := range problem.Hints(err, where) {
 		f.Streams.Say("hint: %s\n", hint)
 	}
 	if note := skew(ctx, f, err); note != "" {

@@ -28,6 +28,8 @@ func Explain(err error, program string) string {
 // Where says which cluster an error came from.
 type Where struct {
 	Program string
+	// Command is the whole command, as in "virtctl create vm".
+	Command string
 	Server  string
 	Context string
 }
@@ -52,7 +54,7 @@ func Hints(err error, where Where) []string {
 	case isManifest(err):
 		return []string{"manifests are applied with kubectl: kubectl apply -f FILE; \"" + where.Program + "\" works on machines by name"}
 	case isUsage(err):
-		return []string{"see \"" + where.Program + " --help\""}
+		return []string{"see \"" + where.Command + " --help\""}
 	}
 	return nil
 }
