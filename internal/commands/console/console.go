@@ -78,9 +78,9 @@ func Run(ctx context.Context, f *factory.Factory, opts *Options, name string) er
 		return err
 	}
 	s := &session{streams: f.Streams, options: opts, name: t.Name, input: readInput(ctx, f.Streams.In)}
-	s.open = func(patience time.Duration) (*client.Stream, error) {
+	s.open = func(patience time.Duration, again bool) (*client.Stream, error) {
 		return dial.Open(ctx, c, dial.Request{
-			Target: client.VMI(t.Namespace, t.Name), Subresource: "console", Patience: patience,
+			Target: client.VMI(t.Namespace, t.Name), Subresource: "console", Patience: patience, Again: again,
 			Report: func(text string) { s.say("%s\n", text) },
 		})
 	}

@@ -27,7 +27,7 @@ type session struct {
 	streams *terminal.Streams
 	options *Options
 	name    string
-	open    func(patience time.Duration) (*client.Stream, error)
+	open    func(patience time.Duration, again bool) (*client.Stream, error)
 	input   <-chan []byte
 	// ended is set when the input is over.
 	ended bool
@@ -68,7 +68,7 @@ func (s *session) say(format string, args ...any) {
 var errEscape = errors.New("the user left the session")
 
 func (s *session) run(ctx context.Context) error {
-	stream, err := s.open(time.Duration(s.options.Timeout))
+	stream, err := s.open(time.Duration(s.options.Timeout), false)
 	if err != nil {
 		return fmt.Errorf("cannot open the console of %s: %w", s.name, err)
 	}
@@ -101,7 +101,7 @@ func (s *session) run(ctx context.Context) error {
 			return lost(s.name, err)
 		}
 		s.say("\n%s, connecting again\n", err)
-		if stream, err = s.open(reconnectFor); err != nil {
+		if stream, err = s.open(reconnectFor, true); err != nil {
 			return lost(s.name, err)
 		}
 	}

@@ -25,8 +25,12 @@ type Request struct {
 	Query       url.Values
 	// Patience is how long to wait for a machine that is starting, or a server that is coming back; 0 is one try.
 	Patience time.Duration
+	// Again is true when the stream had been open before: then a server that cannot be reached is one that is coming back.
+	Again bool
 	// Report is told what is waited for; it may be nil.
 	Report func(text string)
+
+	said string
 }
 
 // between is the pause before a server that failed is asked again.
@@ -56,7 +60,7 @@ func Open(ctx context.Context, c *client.Client, r Request) (*client.Stream, err
 // next decides what a refusal means: it returns when another try makes sense, and an error when none does. again tells that the
 // machine was found running before this try, so that the same refusal is final.
 func (r *Request) next(ctx context.Context, c *client.Client, refusal error, again bool) (bool, error) {
-	if passing(refusal) {
+	if passing(refusal) || r.Again && problem.IsUnreachable(refusal) {
 		r.say("the server is not ready, trying again: " + refusal.Error())
 		return false, r.pause(ctx, refusal)
 	}
@@ -93,9 +97,10 @@ func (r *Request) awaitRunning(ctx context.Context, c *client.Client, refusal er
 }
 
 func (r *Request) say(text string) {
-	if r.Report != nil {
+	if r.Report != nil && text != r.said {
 		r.Report(text)
 	}
+	r.said = text
 }
 
 func (r *Request) pause(ctx context.Context, refusal error) error {
@@ -115,15 +120,10 @@ func (r *Request) pause(ctx context.Context, refusal error) error {
 // passing tells whether a refusal is the server's own trouble, which may be over soon.
 func passing(err error) bool {
 	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return false
-	}
-	code := status.Status().Code
-	return code == http.StatusServiceUnavailable || code == http.StatusBadGateway || code == http.StatusGatewayTimeout
+	return errors.As(err, &status) && status.Status().Code >= http.StatusInternalServerError
 }
 
 // mayNotRunYet tells whether a refusal may be due to a machine that does not run yet.
 func mayNotRunYet(err error) bool {
-	return apierrors.IsBadRequest(err) || apierrors.IsConflict(err) || apierrors.IsInternalError(err) ||
-		apierrors.IsNotFound(err) && !problem.IsRouteMissing(err)
+	return apierrors.IsBadRequest(err) || apierrors.IsConflict(err) || apierrors.IsNotFound(err) && !problem.IsRouteMissing(err)
 }

@@ -231,7 +231,8 @@ func (l *listing) watch(ctx context.Context) error {
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("cannot watch %s: %w", l.view.kind().Plural, err)
 	}
-	return err
+	// Watching ends by Ctrl+C: that is no error to speak of.
+	return problem.Silent(problem.Interrupted)
 }
 
 // query says what to list.

@@ -3,6 +3,7 @@ package get
 import (
 	"context"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/watch"
@@ -112,6 +113,7 @@ func (v typed[T]) follow(ctx context.Context, q *query, show func(entry)) error 
 		if e.Type == watch.Bookmark {
 			return false, nil
 		}
+		q.now = time.Now()
 		one := v.entry(e.Object, v.facts(ctx, q))
 		if len(q.names) == 0 || slices.Contains(q.names, one.name) {
 			show(one)

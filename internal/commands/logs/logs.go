@@ -97,7 +97,10 @@ func Run(ctx context.Context, f *factory.Factory, opts *Options, name string) er
 		return fmt.Errorf("cannot read the log of pod %s: %w", pod.Name, err)
 	}
 	defer func() { _ = log.Close() }()
-	return opts.copy(f.Streams.Out, log)
+	if err := opts.copy(f.Streams.Out, log); ctx.Err() == nil {
+		return err
+	}
+	return problem.Silent(problem.Interrupted)
 }
 
 // podOf finds the pod in which the machine runs, or ran last.
