@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 )
@@ -31,8 +32,10 @@ const (
 
 // Applier applies objects as one field manager.
 type Applier struct {
-	Client  dynamic.Interface
-	Mapper  meta.RESTMapper
+	Client dynamic.Interface
+	Mapper interface {
+		RESTMapping(kind schema.GroupKind, versions ...string) (*meta.RESTMapping, error)
+	}
 	Manager string
 	// DryRun asks the server to check and answer without storing anything.
 	DryRun bool

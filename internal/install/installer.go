@@ -13,13 +13,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/restmapper"
 
 	"virtctl/internal/apply"
+	"virtctl/internal/client"
 )
 
 // FieldManager owns what `virtctl install` applies.
@@ -62,9 +60,9 @@ type Installer struct {
 	// Report is told about every step as it happens.
 	Report func(Step)
 
-	dynamic   dynamic.Interface
-	discovery discovery.CachedDiscoveryInterface
-	mapper    *restmapper.DeferredDiscoveryRESTMapper
+	dynamic dynamic.Interface
+	client  *client.Client
+	mapper  *client.Mapper
 }
 
 // Kinds the installer reads and watches.
@@ -91,23 +89,30 @@ func New(config *rest.Config, opts Options) (*Installer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
-	disco, err := discovery.NewDiscoveryClientForConfig(config)
+	own, err := client.New(config)
 	if err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
+		return nil, err
 	}
-	cached := memory.NewMemCacheClient(disco)
 	return &Installer{
-		Options: opts, Report: func(Step) {}, dynamic: dyn, discovery: cached,
-		mapper: restmapper.NewDeferredDiscoveryRESTMapper(cached),
+		Options: opts, Report: func(Step) {}, dynamic: dyn, client: own, mapper: client.NewMapper(own),
 	}, nil
 }
 
 func (i *Installer) applier() *apply.Applier {
-	// The KubeVirt kind is ours: discovery may be a moment behind the definition that has just been established.
-	own := meta.NewDefaultRESTMapper(nil)
-	own.Add(KubeVirtResource.GroupVersion().WithKind("KubeVirt"), meta.RESTScopeNamespace)
-	mapper := meta.FirstHitRESTMapper{MultiRESTMapper: meta.MultiRESTMapper{own, i.mapper}}
-	return &apply.Applier{Client: i.dynamic, Mapper: mapper, Manager: FieldManager, DryRun: i.DryRun}
+	return &apply.Applier{Client: i.dynamic, Mapper: ownKinds{i.mapper}, Manager: FieldManager, DryRun: i.DryRun}
+}
+
+// ownKinds knows the KubeVirt kind without asking: what the API server says it serves may be a moment behind the definition
+// that has just been established.
+type ownKinds struct{ *client.Mapper }
+
+// RESTMapping finds the resource of a kind.
+func (m ownKinds) RESTMapping(kind schema.GroupKind, versions ...string) (*meta.RESTMapping, error) {
+	own := KubeVirtResource.GroupVersion().WithKind("KubeVirt")
+	if kind == own.GroupKind() {
+		return &meta.RESTMapping{Resource: KubeVirtResource, GroupVersionKind: own, Scope: meta.RESTScopeNamespace}, nil
+	}
+	return m.Mapper.RESTMapping(kind, versions...)
 }
 
 // Outcome is what an installation came to.

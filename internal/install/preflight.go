@@ -41,7 +41,7 @@ const (
 
 // Preflight finds out whether the platform can be installed and VMs can run.
 func (i *Installer) Preflight(ctx context.Context) ([]Check, error) {
-	version, err := i.discovery.ServerVersion()
+	version, err := i.client.KubernetesVersion(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reach the API server: %w", err)
 	}
