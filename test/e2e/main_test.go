@@ -8,6 +8,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -27,8 +28,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func run(m *testing.M) (int, error) {
-	var err error
+func run(m *testing.M) (code int, err error) {
 	shared, err = cluster.New(cluster.Settings{
 		Instance: "virtctl-e2e", Nodes: 2, Port: 8443, Bridge: "vkbre2e", NodeCIDR: "10.220.0.0/24", NodeCIDR6: "fd00:10:220::/64",
 		PodCIDR: "10.250.0.0/16", PodCIDR6: "fd00:10:250::/56", ServiceCIDR: "10.98.0.0/16", ServiceCIDR6: "fd00:10:98::/112",
@@ -36,16 +36,19 @@ func run(m *testing.M) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	for _, step := range []func() error{shared.Up, shared.Load, shared.Install} {
+	keep := os.Getenv("VIRTCTL_E2E_KEEP") != ""
+	steps := []func() error{shared.Up, shared.Load, shared.Install}
+	if !keep {
+		// What a run that was cut off left behind must not become part of this one.
+		steps = append([]func() error{shared.Down}, steps...)
+		defer func() { err = errors.Join(err, shared.Down()) }()
+	}
+	for _, step := range steps {
 		if err := step(); err != nil {
 			return 1, err
 		}
 	}
-	code := m.Run()
-	if os.Getenv("VIRTCTL_E2E_KEEP") != "" {
-		return code, nil
-	}
-	return code, shared.Down()
+	return m.Run(), nil
 }
 
 // command runs one of the project's programs against the cluster, as a CI pipeline would.
