@@ -1,6 +1,7 @@
-// Command gen writes the CustomResourceDefinitions from the types published in kubevirt.io/api.
+// Command gen writes the CustomResourceDefinitions from the types published in kubevirt.io/api and
+// kubevirt.io/containerized-data-importer-api.
 //
-// The published types carry no kubebuilder markers for names, printer columns and subresources: those are public contract and
+// KubeVirt's published types carry no kubebuilder markers for names, printer columns and subresources: those are public contract and
 // stand in the table below.
 package main
 
@@ -31,7 +32,7 @@ func run(outDir string) error {
 	}
 	defer os.RemoveAll(work)
 	args := []string{"run", controllerGen, "crd:maxDescLen=0,allowDangerousTypes=true", "output:dir=" + work}
-	for _, pkg := range packages() {
+	for _, pkg := range append(packages(), cdiPackages...) {
 		args = append(args, "paths="+pkg)
 	}
 	cmd := exec.Command("go", args...)
@@ -44,7 +45,7 @@ func run(outDir string) error {
 			return fmt.Errorf("%s.%s: %w", d.plural, d.group, err)
 		}
 	}
-	return nil
+	return writeMarked(work, outDir)
 }
 
 func packages() []string {
