@@ -2,16 +2,11 @@ package controller
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
-	"path/filepath"
-	"strconv"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -22,12 +17,12 @@ import (
 	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/clusterconfig/follow"
 	"virtctl/internal/footprint"
 	"virtctl/internal/server/controller/datavolume"
+	"virtctl/internal/server/controller/evacuation"
 	"virtctl/internal/server/controller/index"
 	"virtctl/internal/server/controller/migration"
 	"virtctl/internal/server/controller/mountfailure"
@@ -35,6 +30,7 @@ import (
 	"virtctl/internal/server/controller/replicaset"
 	"virtctl/internal/server/controller/vm"
 	"virtctl/internal/server/controller/vmi"
+	"virtctl/internal/server/serving"
 	"virtctl/internal/version"
 )
 
@@ -73,7 +69,7 @@ func NewManager(ctx context.Context, cluster *rest.Config, f Flags) (manager.Man
 	mgr, err := manager.New(cluster, manager.Options{
 		Scheme:                        scheme,
 		Cache:                         cacheOptions(),
-		Metrics:                       serving(f),
+		Metrics:                       serving.Options(f.Port, f.CertDir, component),
 		HealthProbeBindAddress:        "0",
 		LeaderElection:                f.LeaderElection,
 		LeaderElectionID:              component,
@@ -134,34 +130,6 @@ func addControllers(mgr manager.Manager, source *clusterconfig.Source, f Flags) 
 		migration.New(migration.Options{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Config: source, Recorder: recorder, LauncherImage: f.LauncherImage,
 		}).Setup(mgr),
+		evacuation.New(evacuation.Options{Client: mgr.GetClient(), Config: source, Recorder: recorder}).Setup(mgr),
 	)
-}
-
-// serving is the one port: metrics and health, over TLS with the mounted certificate or, before it is there, one of our own.
-func serving(f Flags) metricsserver.Options {
-	if f.Port == 0 {
-		return metricsserver.Options{BindAddress: "0"}
-	}
-	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
-	return metricsserver.Options{
-		BindAddress:   ":" + strconv.Itoa(f.Port),
-		SecureServing: true,
-		// A replica that waits for its turn is ready: it takes over when the leader goes.
-		ExtraHandlers: map[string]http.Handler{"/healthz": ok, "/readyz": ok},
-		TLSOpts:       []func(*tls.Config){func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }, withCertificate(f.CertDir)},
-	}
-}
-
-func withCertificate(dir string) func(*tls.Config) {
-	return func(c *tls.Config) {
-		own := &selfSigned{}
-		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			// Read anew for each connection, of which there are few: the Secret may appear late and is rotated.
-			pair, err := tls.LoadX509KeyPair(filepath.Join(dir, corev1.TLSCertKey), filepath.Join(dir, corev1.TLSPrivateKeyKey))
-			if err == nil {
-				return &pair, nil
-			}
-			return own.get()
-		}
-	}
 }

@@ -1,4 +1,4 @@
-package controller
+package serving
 
 import (
 	"context"
@@ -28,7 +28,7 @@ func TestServing(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	server, err := metricsserver.NewServer(serving(Flags{Port: port, CertDir: dir}), nil, nil)
+	server, err := metricsserver.NewServer(Options(port, dir, "virt-test"), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestServing(t *testing.T) {
 			t.Errorf("%s: status %d", path, status)
 		}
 	}
-	cert, err := newSelfSigned(time.Now())
+	cert, err := newSelfSigned("virt-test", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,27 +95,6 @@ func get(t *testing.T, address, path string) (status int, certificate string) {
 		}
 		if ctx.Err() != nil {
 			t.Fatal(err)
-		}
-	}
-}
-
-// Wrong flags end with what to do next.
-func TestCommand(t *testing.T) {
-	t.Setenv("LAUNCHER_IMAGE", "")
-	t.Setenv("NAMESPACE", "")
-	for want, args := range map[string][]string{
-		"no launcher image; give --launcher-image":                                                    {},
-		"no install namespace; set NAMESPACE or give --namespace":                                     {"--launcher-image=x"},
-		`unknown flag: --nonsense`:                                                                    {"--nonsense"},
-		`unknown command "extra" for "controller"`:                                                    {"extra"},
-		`invalid argument "many" for "--port" flag: strconv.ParseInt: parsing "many": invalid syntax`: {"--port=many"},
-	} {
-		c := Command()
-		c.SetArgs(args)
-		c.SetOut(io.Discard)
-		c.SetErr(io.Discard)
-		if err := c.Execute(); err == nil || err.Error() != want {
-			t.Errorf("%v: %v", args, err)
 		}
 	}
 }
