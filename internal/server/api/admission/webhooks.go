@@ -26,9 +26,7 @@ type Hook struct {
 	SideEffects admissionv1.SideEffectClass
 	// Condition limits the objects by a CEL expression; empty means all.
 	Condition string
-	// Dormant webhooks are served but not yet installed: what they rely on is not there yet.
-	Dormant bool
-	Handler Handler
+	Handler   Handler
 }
 
 // Handler names what answers a webhook.
@@ -47,6 +45,8 @@ const (
 	ValidateMigUpdate  Handler = "ValidateMigrationUpdate"
 	ValidateStatus     Handler = "ValidateStatus"
 	ValidateEviction   Handler = "ValidateEviction"
+	// ValidateHotplugEviction judges the pods that hold hotplugged volumes.
+	ValidateHotplugEviction Handler = "ValidateHotplugEviction"
 )
 
 // Hooks gives every webhook.
@@ -59,9 +59,12 @@ func Hooks() []Hook {
 		Rule:       admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods/eviction"}},
 		Operations: create, SideEffects: admissionv1.SideEffectClassNoneOnDryRun,
 		Condition: `object.metadata.name.startsWith("virt-launcher")`,
-		// An eviction answered with "migrating instead" needs the evacuation controller.
-		Dormant: true, Handler: ValidateEviction,
+		Handler:   ValidateEviction,
 	}
+	hotplug := eviction
+	hotplug.Name, hotplug.Path = "hotplug-pod-eviction-interceptor.kubevirt.io", "/hotplug-pod-eviction-validate"
+	hotplug.Condition = `object.metadata.name.startsWith("hp-volume-")`
+	hotplug.SideEffects, hotplug.Handler = admissionv1.SideEffectClassNone, ValidateHotplugEviction
 	return []Hook{
 		mutating("virtualmachines-mutator", "/virtualmachines-mutate", MutateVM, both, "virtualmachines"),
 		mutating("virtualmachineinstances-mutator", "/virtualmachineinstances-mutate", MutateVMI, both, "virtualmachineinstances"),
@@ -80,7 +83,7 @@ func Hooks() []Hook {
 			update, "virtualmachineinstancemigrations"),
 		validating("kubevirt-crd-status-validator", "/status-validate", ValidateStatus, both,
 			"virtualmachines/status", "virtualmachineinstancereplicasets/status", "virtualmachineinstancemigrations/status"),
-		eviction,
+		eviction, hotplug,
 	}
 }
 
@@ -117,11 +120,9 @@ func Webhooks(namespace string, caBundle []byte) Configurations {
 		},
 	}
 	for _, h := range Hooks() {
-		switch {
-		case h.Dormant:
-		case h.Mutating:
+		if h.Mutating {
 			c.Mutating.Webhooks = append(c.Mutating.Webhooks, mutatingWebhook(h, namespace, caBundle))
-		default:
+		} else {
 			c.Validating.Webhooks = append(c.Validating.Webhooks, validatingWebhook(h, namespace, caBundle))
 		}
 	}

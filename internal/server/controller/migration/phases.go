@@ -16,14 +16,17 @@ const (
 	reasonHandedOver = "SuccessfulHandOver"
 	reasonSucceeded  = "SuccessfulMigration"
 	reasonFailed     = "FailedMigration"
+	reasonBackoff    = "MigrationBackoff"
 )
 
 // How long a target pod may take.
 const (
 	unschedulableTime = 5 * time.Minute
 	pendingTime       = 15 * time.Minute
-	// retryAdmission is when a migration that waits for others looks again if none of them tells.
+	// retryAdmission is when a migration that waits for something without events looks again.
 	retryAdmission = 5 * time.Second
+	// retryQuota is when a target pod is tried again that the namespace's quota had no room for.
+	retryQuota = 15 * time.Second
 )
 
 func (r *Reconciler) advance(ctx context.Context, p *pass) error {
@@ -105,7 +108,7 @@ func setCondition(m *v1.VirtualMachineInstanceMigration, kind v1.VirtualMachineI
 
 // accept refuses what can never work.
 func (r *Reconciler) accept(ctx context.Context, p *pass) error {
-	others, err := r.unfinished(ctx, p.migration.Namespace)
+	others, err := Unfinished(ctx, r.Client, p.migration.Namespace)
 	if err != nil {
 		return err
 	}
@@ -129,15 +132,14 @@ func (r *Reconciler) admit(ctx context.Context, p *pass) error {
 		r.fail(p, why)
 		return nil
 	}
-	room, err := r.room(ctx, p)
-	if err != nil {
+	if p.source == nil {
+		return nil // the cache is still to learn of it
+	}
+	mine, err := r.turn(ctx, p)
+	if err != nil || !mine {
 		return err
 	}
-	if !room || p.source == nil {
-		p.after = retryAdmission
-		return nil
-	}
-	if err := r.createTarget(ctx, p); err != nil {
+	if err := r.createTarget(ctx, p); err != nil || p.after > 0 || p.migration.IsFinal() {
 		return err
 	}
 	r.enter(p, v1.MigrationScheduling)
@@ -156,23 +158,27 @@ func migratable(vmi *v1.VirtualMachineInstance, override bool) string {
 	return ""
 }
 
-func (r *Reconciler) room(ctx context.Context, p *pass) (bool, error) {
-	all, err := r.unfinished(ctx, "")
+// turn tells whether the migration may begin. Otherwise another one's end brings us back, or the end of its pause.
+func (r *Reconciler) turn(ctx context.Context, p *pass) (bool, error) {
+	if automatic(p.migration) {
+		all, err := list(ctx, r.Client, p.migration.Namespace)
+		if err != nil {
+			return false, err
+		}
+		if until := pause(all, p.migration); until.After(r.Now()) {
+			p.after = until.Sub(r.Now())
+			if p.before.Status.Phase != p.migration.Status.Phase { // told once
+				r.event(p.migration, corev1.EventTypeWarning, reasonBackoff, fmt.Sprintf(
+					"earlier migrations of %s failed; trying again in %s", p.migration.Spec.VMIName, p.after.Round(time.Second)))
+			}
+			return false, nil
+		}
+	}
+	next, err := r.next(ctx)
 	if err != nil {
 		return false, err
 	}
-	limits := r.Config.Get().Migration
-	var running, leaving uint32
-	for _, other := range all {
-		if other.UID == p.migration.UID || other.Status.Phase == v1.MigrationPhaseUnset || other.Status.Phase == v1.MigrationPending {
-			continue
-		}
-		running++
-		if s := other.Status.MigrationState; s != nil && s.SourceNode == p.vmi.Status.NodeName {
-			leaving++
-		}
-	}
-	return running < limits.ParallelPerCluster && leaving < limits.ParallelOutboundPerNode, nil
+	return slices.ContainsFunc(next, func(m *migration) bool { return m.UID == p.migration.UID }), nil
 }
 
 // schedule waits for the target's launcher to run.

@@ -20,9 +20,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/server/controller/index"
@@ -57,9 +60,18 @@ func New(o Options) *Reconciler {
 
 // Setup adds the reconciler to the manager.
 func (r *Reconciler) Setup(mgr manager.Manager) error {
+	config := make(chan event.GenericEvent, 1)
+	r.Config.OnChange(func(clusterconfig.Config) {
+		select {
+		case config <- event.GenericEvent{Object: &v1.VirtualMachineInstanceMigration{}}:
+		default: // one is waiting already
+		}
+	})
 	err := builder.ControllerManagedBy(mgr).
 		Named("virtualmachineinstancemigration").
 		For(&v1.VirtualMachineInstanceMigration{}).
+		Watches(&v1.VirtualMachineInstanceMigration{}, handler.EnqueueRequestsFromMapFunc(r.admissible), builder.WithPredicates(endings())).
+		WatchesRawSource(source.Channel(config, handler.EnqueueRequestsFromMapFunc(r.admissible))).
 		Watches(&v1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(r.ofVMI)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.ofPod)).
 		Complete(r)
@@ -69,9 +81,34 @@ func (r *Reconciler) Setup(mgr manager.Manager) error {
 	return nil
 }
 
+// endings are what makes room for another migration.
+func endings() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc: func(event.CreateEvent) bool { return false },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, ok := e.ObjectOld.(*v1.VirtualMachineInstanceMigration)
+			after, ok2 := e.ObjectNew.(*v1.VirtualMachineInstanceMigration)
+			return ok && ok2 && !before.IsFinal() && after.IsFinal()
+		},
+	}
+}
+
+// admissible gives the migrations that may begin now.
+func (r *Reconciler) admissible(ctx context.Context, _ client.Object) []reconcile.Request {
+	next, err := r.next(ctx)
+	if err != nil {
+		return nil // the cache answers, unless it is being shut down
+	}
+	var out []reconcile.Request
+	for _, m := range next {
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(m)})
+	}
+	return out
+}
+
 // ofVMI gives the unfinished migrations of a VMI.
 func (r *Reconciler) ofVMI(ctx context.Context, vmi client.Object) []reconcile.Request {
-	all, err := r.unfinished(ctx, vmi.GetNamespace())
+	all, err := Unfinished(ctx, r.Client, vmi.GetNamespace())
 	if err != nil {
 		return nil
 	}
@@ -90,7 +127,7 @@ func (r *Reconciler) ofPod(ctx context.Context, pod client.Object) []reconcile.R
 	if job == "" {
 		return nil
 	}
-	all, err := r.unfinished(ctx, pod.GetNamespace())
+	all, err := Unfinished(ctx, r.Client, pod.GetNamespace())
 	if err != nil {
 		return nil
 	}
@@ -100,21 +137,6 @@ func (r *Reconciler) ofPod(ctx context.Context, pod client.Object) []reconcile.R
 		}
 	}
 	return nil
-}
-
-// unfinished lists the migrations that are not over; an empty namespace means all.
-func (r *Reconciler) unfinished(ctx context.Context, namespace string) ([]*v1.VirtualMachineInstanceMigration, error) {
-	var list v1.VirtualMachineInstanceMigrationList
-	if err := r.Client.List(ctx, &list, client.InNamespace(namespace)); err != nil {
-		return nil, fmt.Errorf("list the migrations: %w", err)
-	}
-	var out []*v1.VirtualMachineInstanceMigration
-	for i := range list.Items {
-		if !list.Items[i].IsFinal() {
-			out = append(out, &list.Items[i])
-		}
-	}
-	return out, nil
 }
 
 // pass is one reconciliation.

@@ -31,11 +31,19 @@ func (r *Reconciler) createTarget(ctx context.Context, p *pass) error {
 	switch {
 	case apierrors.IsAlreadyExists(err):
 		return nil
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
+		setCondition(p.migration, v1.VirtualMachineInstanceMigrationRejectedByResourceQuota, corev1.ConditionTrue,
+			"ExceededQuota", "the target pod needs as much as the machine once more: "+err.Error(), r.Now())
+		p.after = retryQuota
+		return nil
 	case apierrors.IsForbidden(err):
 		r.fail(p, "the target pod is refused: "+err.Error())
 		return nil
 	case err != nil:
 		return fmt.Errorf("create the target pod: %w", err)
+	}
+	if rejected(p.migration) {
+		setCondition(p.migration, v1.VirtualMachineInstanceMigrationRejectedByResourceQuota, corev1.ConditionFalse, "HasRoom", "", r.Now())
 	}
 	p.target = pod
 	return nil
@@ -70,7 +78,10 @@ func targetPod(p *pass, source *corev1.Pod, image string) *corev1.Pod {
 		if spec.NodeSelector == nil {
 			spec.NodeSelector = map[string]string{}
 		}
-		spec.NodeSelector[key] = value
+		// It may narrow what the machine asks for, never widen it (contract).
+		if _, asked := spec.NodeSelector[key]; !asked {
+			spec.NodeSelector[key] = value
+		}
 	}
 	for i := range spec.Containers {
 		if spec.Containers[i].Name == layout.ComputeContainer {

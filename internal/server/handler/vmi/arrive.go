@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	v1 "kubevirt.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 
@@ -126,6 +127,9 @@ func (s *session) takeOver(ctx context.Context) error {
 		}
 		next := vmi.Status.DeepCopy()
 		status.Apply(vmi, next, o)
+		// It has left the node that an eviction asked it to leave, and with it its old pod.
+		next.EvacuationNodeName = ""
+		next.ActivePods = map[types.UID]string{s.ref.PodUID: s.r.NodeName}
 		now := metav1.NewTime(s.r.Now())
 		m := next.MigrationState
 		m.TargetNodeDomainDetected, m.TargetNodeDomainReadyTimestamp = true, &now

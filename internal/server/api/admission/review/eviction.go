@@ -101,3 +101,49 @@ func (s *Server) evacuate(ctx context.Context, r *admissionv1.AdmissionRequest, 
 	}
 	return tooMany(triggered)
 }
+
+// validateHotplugEviction keeps the pods that hold hotplugged volumes where their VMI is: they go with it.
+func (s *Server) validateHotplugEviction(ctx context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	pod, launcher := &corev1.Pod{}, &corev1.Pod{}
+	steps := []struct {
+		name func() string
+		into client.Object
+	}{
+		{func() string { return r.Name }, pod},
+		{func() string { return ownerOf(pod, "Pod") }, launcher},
+	}
+	for _, step := range steps {
+		name := step.name()
+		if name == "" {
+			return nil
+		}
+		if err := s.get(ctx, r.Namespace, name, step.into); err != nil {
+			if apierrors.IsNotFound(err) {
+				return nil
+			}
+			return failed(fmt.Errorf("get pod %s: %w", name, err))
+		}
+	}
+	name := ownerOf(launcher, "VirtualMachineInstance")
+	if name == "" || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		return nil
+	}
+	vmi := &v1.VirtualMachineInstance{}
+	if err := s.get(ctx, r.Namespace, name, vmi); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return failed(fmt.Errorf("get the pod's VMI: %w", err))
+	}
+	if vmi.IsFinal() {
+		return nil
+	}
+	return tooMany(fmt.Sprintf("cannot evict hotplug pod: %s associated with running vmi: %s in namespace %s", pod.Name, vmi.Name, vmi.Namespace))
+}
+
+func ownerOf(pod *corev1.Pod, kind string) string {
+	if owner := metav1.GetControllerOf(pod); owner != nil && owner.Kind == kind {
+		return owner.Name
+	}
+	return ""
+}

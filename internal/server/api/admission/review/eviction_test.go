@@ -92,3 +92,28 @@ func TestOtherPodsAreEvicted(t *testing.T) {
 		}
 	}
 }
+
+// A hotplugged volume's pod leaves with its VMI, not before.
+func TestHotplugPodsStayWithTheirVMI(t *testing.T) {
+	vmi := &v1.VirtualMachineInstance{ObjectMeta: metav1.ObjectMeta{Name: "vm", Namespace: "default", UID: "u1"}}
+	vmi.Status.Phase = v1.Running
+	launcher := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Name: "virt-launcher-vm-x", Namespace: "default", UID: "u2",
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(vmi, v1.VirtualMachineInstanceGroupVersionKind)},
+	}}
+	volume := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Name: "hp-volume-x", Namespace: "default",
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(launcher, corev1.SchemeGroupVersion.WithKind("Pod"))},
+	}}
+	request := createRequest([]byte(`{}`), "alice")
+	request.Name = volume.Name
+	const text = "cannot evict hotplug pod: hp-volume-x associated with running vmi: vm in namespace default"
+	if answer := ask(t, testServer(t, vmi, launcher, volume), admission.ValidateHotplugEviction, request); answer.Allowed || answer.Result.Message != text || answer.Result.Code != 429 {
+		t.Errorf("%+v", answer)
+	}
+	for what, s := range map[string]*Server{"VMI": testServer(t, launcher, volume), "launcher": testServer(t, vmi, volume), "pod": testServer(t, vmi, launcher)} {
+		if answer := ask(t, s, admission.ValidateHotplugEviction, request); !answer.Allowed {
+			t.Errorf("without its %s: %+v", what, answer.Result)
+		}
+	}
+}

@@ -49,6 +49,8 @@ func (s *Server) Handlers() map[admission.Handler]http.Handler {
 		admission.ValidateMigUpdate:  s.validateMigrationUpdate,
 		admission.ValidateStatus:     s.validateStatus,
 		admission.ValidateEviction:   s.validateEviction,
+
+		admission.ValidateHotplugEviction: s.validateHotplugEviction,
 	}
 	out := make(map[admission.Handler]http.Handler, len(reviewers))
 	for name, r := range reviewers {
