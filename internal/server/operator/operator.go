@@ -9,10 +9,8 @@ import (
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	klabels "k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/dynamic"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -27,6 +25,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"virtctl/internal/apply"
+	"virtctl/internal/drift"
 	"virtctl/internal/footprint"
 	"virtctl/internal/install/components"
 )
@@ -94,9 +93,8 @@ func run(ctx context.Context, opts options) error {
 	}
 	r := &Reconciler{
 		client: mgr.GetClient(), events: mgr.GetEventRecorderFor(FieldManager), namespace: opts.namespace, images: opts.images,
-		applier: &tracker{
-			applier: apply.Applier{Client: dyn, Mapper: mgr.GetRESTMapper(), Manager: FieldManager},
-			reader:  mgr.GetClient(), applied: map[string]applied{},
+		applier: &drift.Tracker{
+			Applier: apply.Applier{Client: dyn, Mapper: mgr.GetRESTMapper(), Manager: FieldManager}, Reader: mgr.GetClient(),
 		},
 	}
 	if err := r.setup(mgr); err != nil {
@@ -127,15 +125,15 @@ func newManager(config *rest.Config, opts options) (manager.Manager, error) {
 		Cache: cache.Options{
 			DefaultLabelSelector: ours,
 			ByObject: map[client.Object]cache.ByObject{
-				&v1.KubeVirt{}:       {Label: klabels.Everything()},
-				metadata(nodeGVK):    {Label: klabels.Everything()},
-				&appsv1.Deployment{}: {Namespaces: inNamespace},
-				&appsv1.DaemonSet{}:  {Namespaces: inNamespace},
-				&corev1.Secret{}:     {Namespaces: inNamespace},
-				&corev1.ConfigMap{}:  {Namespaces: inNamespace},
-				metadata(serviceGVK): {Namespaces: inNamespace},
-				metadata(accountGVK): {Namespaces: inNamespace},
-				metadata(budgetGVK):  {Namespaces: inNamespace},
+				&v1.KubeVirt{}:             {Label: klabels.Everything()},
+				drift.Metadata(nodeGVK):    {Label: klabels.Everything()},
+				&appsv1.Deployment{}:       {Namespaces: inNamespace},
+				&appsv1.DaemonSet{}:        {Namespaces: inNamespace},
+				&corev1.Secret{}:           {Namespaces: inNamespace},
+				&corev1.ConfigMap{}:        {Namespaces: inNamespace},
+				drift.Metadata(serviceGVK): {Namespaces: inNamespace},
+				drift.Metadata(accountGVK): {Namespaces: inNamespace},
+				drift.Metadata(budgetGVK):  {Namespaces: inNamespace},
 			},
 			DefaultTransform: cache.TransformStripManagedFields(),
 		},
@@ -153,10 +151,4 @@ func newManager(config *rest.Config, opts options) (manager.Manager, error) {
 		return nil, fmt.Errorf("start the manager: %w", err)
 	}
 	return mgr, mgr.AddHealthzCheck("ping", healthz.Ping)
-}
-
-func metadata(gvk schema.GroupVersionKind) client.Object {
-	m := &metav1.PartialObjectMetadata{}
-	m.SetGroupVersionKind(gvk)
-	return m
 }

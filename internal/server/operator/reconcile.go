@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"virtctl/internal/crds"
+	"virtctl/internal/drift"
 	"virtctl/internal/install/components"
 )
 
@@ -33,7 +34,7 @@ const Finalizer = "kubevirt.io/foregroundDeleteKubeVirt"
 // Reconciler brings the cluster to what the KubeVirt resource says.
 type Reconciler struct {
 	client    client.Client
-	applier   *tracker
+	applier   *drift.Tracker
 	events    record.EventRecorder
 	namespace string
 	images    images
@@ -71,10 +72,10 @@ func (r *Reconciler) setup(mgr ctrl.Manager) error {
 		Watches(&corev1.Secret{}, toKubeVirt).
 		Watches(&corev1.ConfigMap{}, toKubeVirt)
 	for _, gvk := range watched {
-		b = b.WatchesMetadata(metadata(gvk), toKubeVirt)
+		b = b.WatchesMetadata(drift.Metadata(gvk), toKubeVirt)
 	}
 	// Nodes decide how many replicas there are; their heartbeats do not matter.
-	b = b.WatchesMetadata(metadata(nodeGVK), toKubeVirt, builder.WithPredicates(cameOrWent{}))
+	b = b.WatchesMetadata(drift.Metadata(nodeGVK), toKubeVirt, builder.WithPredicates(cameOrWent{}))
 	return b.Complete(r)
 }
 
@@ -148,17 +149,17 @@ func (r *Reconciler) install(ctx context.Context, kv *v1.KubeVirt) (time.Duratio
 	if err := r.definitions(ctx); err != nil {
 		return next, err
 	}
-	if err := r.applier.applyAll(ctx, static(opts)); err != nil {
+	if err := r.applier.ApplyAll(ctx, static(opts)); err != nil {
 		return next, err
 	}
 	if err := r.workloads(ctx, kv, opts); err != nil {
 		return next, err
 	}
-	if err := r.applier.applyAll(ctx, registrations(opts)); err != nil {
+	if err := r.applier.ApplyAll(ctx, registrations(opts)); err != nil {
 		return next, err
 	}
 	// Their kinds may not be served yet; the definitions' own status brings us back.
-	if err := r.applier.applyAll(ctx, commonTypes(kv)); err != nil && !meta.IsNoMatchError(err) && !apierrors.IsNotFound(err) {
+	if err := r.applier.ApplyAll(ctx, commonTypes(kv)); err != nil && !meta.IsNoMatchError(err) && !apierrors.IsNotFound(err) {
 		return next, err
 	}
 	return next, r.prune(ctx, opts)
@@ -212,7 +213,7 @@ func (r *Reconciler) definitions(ctx context.Context) error {
 		crd.SetLabels(labels)
 		objects = append(objects, crd)
 	}
-	return r.applier.applyAll(ctx, objects)
+	return r.applier.ApplyAll(ctx, objects)
 }
 
 // workloads rolls out what runs. A first installation starts everything at once. An update goes from the node up: a handler
@@ -221,7 +222,7 @@ func (r *Reconciler) workloads(ctx context.Context, kv *v1.KubeVirt, opts compon
 	order := []client.Object{components.Handler(opts), components.Controller(opts), components.API(opts)}
 	update := kv.Status.ObservedKubeVirtVersion != "" && kv.Status.ObservedKubeVirtVersion != targetVersion(opts)
 	for _, obj := range order {
-		if err := r.applier.applyAll(ctx, []runtime.Object{obj}); err != nil {
+		if err := r.applier.ApplyAll(ctx, []runtime.Object{obj}); err != nil {
 			return err
 		}
 		if !update {

@@ -95,9 +95,7 @@ func (r *Reconciler) delete(ctx context.Context, obj *metav1.PartialObjectMetada
 	u.SetName(obj.Name)
 	u.SetNamespace(obj.Namespace)
 	u.SetUID(obj.UID)
-	r.applier.forget(u)
-	_, err := r.applier.applier.Delete(ctx, u)
-	return err
+	return r.applier.Delete(ctx, u)
 }
 
 // prune deletes what an earlier version or configuration installed and this one does not want.

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"virtctl/internal/install/components"
+	"virtctl/internal/rollout"
 	"virtctl/internal/version"
 )
 
@@ -97,24 +97,7 @@ func (r *Reconciler) rollout(ctx context.Context, want client.Object) (string, e
 	if !found {
 		return want.GetName() + " does not exist yet", nil
 	}
-	var desired, updated, ready int32
-	var observed int64
-	switch w := live.(type) {
-	case *appsv1.Deployment:
-		desired, updated, ready, observed = *w.Spec.Replicas, w.Status.UpdatedReplicas, w.Status.ReadyReplicas, w.Status.ObservedGeneration
-		if w.Status.Replicas > updated {
-			ready = min(ready, updated-1)
-		}
-	case *appsv1.DaemonSet:
-		desired, updated, ready, observed = w.Status.DesiredNumberScheduled, w.Status.UpdatedNumberScheduled, w.Status.NumberReady, w.Status.ObservedGeneration
-		if desired == 0 {
-			return live.GetName() + " has no node to run on", nil
-		}
-	}
-	if observed < live.GetGeneration() || updated < desired || ready < desired {
-		return fmt.Sprintf("%s: %d of %d pods are ready", live.GetName(), max(min(ready, updated), 0), desired), nil
-	}
-	return "", nil
+	return rollout.Waiting(live), nil
 }
 
 func set(status *v1.KubeVirtStatus, kind v1.KubeVirtConditionType, truth bool, reason, message string) {

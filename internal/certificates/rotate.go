@@ -29,6 +29,8 @@ const propagation = 10 * time.Minute
 
 // Authority is the state of the certificate authority: who signs now, who signs next, and everyone to trust.
 type Authority struct {
+	// Name is what new authorities are called.
+	Name    string
 	Current Pair
 	// Next is trusted already and signs from NextFrom on.
 	Next     *Pair
@@ -41,7 +43,7 @@ type Authority struct {
 func (a Authority) Rotate(now time.Time, policy Policy) (Authority, time.Time, error) {
 	current, err := parseCertificate(a.Current.Cert)
 	if err != nil || !now.Before(current.NotAfter) {
-		return newAuthority(a.Bundle, now, policy)
+		return a.begin(now, policy)
 	}
 	renewAt := current.NotAfter.Add(-policy.CARenewBefore)
 	switch {
@@ -49,11 +51,11 @@ func (a Authority) Rotate(now time.Time, policy Policy) (Authority, time.Time, e
 		a.Current, a.Next, a.NextFrom = *a.Next, nil, time.Time{}
 		current, err = parseCertificate(a.Current.Cert)
 		if err != nil {
-			return newAuthority(a.Bundle, now, policy)
+			return a.begin(now, policy)
 		}
 		renewAt = current.NotAfter.Add(-policy.CARenewBefore)
 	case a.Next == nil && !now.Before(renewAt):
-		next, err := NewAuthority("kubevirt.io", now, policy.CALifetime)
+		next, err := NewAuthority(a.Name, now, policy.CALifetime)
 		if err != nil {
 			return a, time.Time{}, err
 		}
@@ -66,14 +68,15 @@ func (a Authority) Rotate(now time.Time, policy Policy) (Authority, time.Time, e
 	return a, renewAt, nil
 }
 
-func newAuthority(old []byte, now time.Time, policy Policy) (Authority, time.Time, error) {
-	pair, err := NewAuthority("kubevirt.io", now, policy.CALifetime)
+// begin makes an authority where there is none that can sign. What was trusted stays so.
+func (a Authority) begin(now time.Time, policy Policy) (Authority, time.Time, error) {
+	pair, err := NewAuthority(a.Name, now, policy.CALifetime)
 	if err != nil {
 		return Authority{}, time.Time{}, err
 	}
-	a := Authority{Current: pair, Bundle: old}
-	a.Bundle = a.bundle(now)
-	return a, now.Add(policy.CALifetime - policy.CARenewBefore), nil
+	fresh := Authority{Name: a.Name, Current: pair, Bundle: a.Bundle}
+	fresh.Bundle = fresh.bundle(now)
+	return fresh, now.Add(policy.CALifetime - policy.CARenewBefore), nil
 }
 
 // maxBundle bounds the bundle, newest first.
@@ -109,7 +112,7 @@ func LeafDue(pair Pair, role Role, bundle []byte, now time.Time, policy Policy) 
 	pool.AppendCertsFromPEM(bundle)
 	_, err = cert.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	same := cert.Subject.CommonName == role.CommonName && slices.Equal(cert.DNSNames, role.DNSNames)
-	renewAt := cert.NotAfter.Add(-min(policy.LeafRenewBefore, cert.NotAfter.Sub(cert.NotBefore)/5))
+	renewAt := cert.NotAfter.Add(-min(policy.LeafRenewBefore, cert.NotAfter.Sub(cert.NotBefore)/2))
 	if err != nil || !same || !now.Before(renewAt) {
 		return true, now
 	}

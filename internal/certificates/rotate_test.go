@@ -26,7 +26,7 @@ func trusted(t *testing.T, leaf Pair, bundle []byte, at time.Time) bool {
 func TestRotationOverlaps(t *testing.T) {
 	policy := DefaultPolicy()
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	authority, _, err := Authority{}.Rotate(now, policy)
+	authority, _, err := Authority{Name: "kubevirt.io"}.Rotate(now, policy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestRotationOverlaps(t *testing.T) {
 
 func TestLeafIsIssuedAgainWhenItsRoleChanges(t *testing.T) {
 	policy, now := DefaultPolicy(), time.Now()
-	authority, _, err := Authority{}.Rotate(now, policy)
+	authority, _, err := Authority{Name: "kubevirt.io"}.Rotate(now, policy)
 	if err != nil {
 		t.Fatal(err)
 	}

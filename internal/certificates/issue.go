@@ -56,6 +56,15 @@ type Role struct {
 	Client, Server bool
 }
 
+// ServiceRole is the identity of what serves behind a Service.
+func ServiceRole(secret, service, namespace string) Role {
+	host := service + "." + namespace + ".svc"
+	return Role{
+		Secret: secret, CommonName: host, Server: true,
+		DNSNames: []string{service, service + "." + namespace, host, host + ".cluster.local"},
+	}
+}
+
 // Issue makes a leaf for a role, signed by ca.
 func Issue(ca Pair, role Role, now time.Time, lifetime time.Duration) (Pair, error) {
 	caCert, err := parseCertificate(ca.Cert)

@@ -1,4 +1,5 @@
-package operator
+// Package drift keeps installed objects as they should be without writing to a cluster in which nothing changed.
+package drift
 
 import (
 	"context"
@@ -12,16 +13,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"virtctl/internal/apply"
 )
 
-// tracker applies objects only when that can change something: when what is wanted is new, or when the stored object is not
+// Tracker applies objects only when that can change something: when what is wanted is new, or when the stored object is not
 // the one this process left behind. An idle cluster sees no writes from it.
-type tracker struct {
-	applier apply.Applier
-	reader  client.Reader
+type Tracker struct {
+	// Applier writes, Reader reads what is watched.
+	Applier apply.Applier
+	Reader  client.Reader
 
 	mu      sync.Mutex
 	applied map[string]applied
@@ -36,7 +39,8 @@ type applied struct {
 // parallelApplies keeps an installation short without flooding the API server.
 const parallelApplies = 8
 
-func (t *tracker) applyAll(ctx context.Context, objects []runtime.Object) error {
+// ApplyAll applies objects, several at a time.
+func (t *Tracker) ApplyAll(ctx context.Context, objects []runtime.Object) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelApplies)
 	for _, obj := range objects {
@@ -45,7 +49,7 @@ func (t *tracker) applyAll(ctx context.Context, objects []runtime.Object) error 
 	return group.Wait()
 }
 
-func (t *tracker) apply(ctx context.Context, obj runtime.Object) error {
+func (t *Tracker) apply(ctx context.Context, obj runtime.Object) error {
 	u, err := apply.Unstructured(obj)
 	if err != nil {
 		return err
@@ -67,18 +71,21 @@ func (t *tracker) apply(ctx context.Context, obj runtime.Object) error {
 			return nil
 		}
 	}
-	after, _, err := t.applier.Apply(ctx, u)
+	after, _, err := t.Applier.Apply(ctx, u)
 	if err != nil {
 		return err
 	}
 	t.mu.Lock()
+	if t.applied == nil {
+		t.applied = map[string]applied{}
+	}
 	t.applied[key] = applied{hash: hash, version: contentVersion(after)}
 	t.mu.Unlock()
 	return nil
 }
 
 // stored is the version of the object in the cache, or "" when it is not there.
-func (t *tracker) stored(ctx context.Context, obj runtime.Object, u *unstructured.Unstructured) (string, error) {
+func (t *Tracker) stored(ctx context.Context, obj runtime.Object, u *unstructured.Unstructured) (string, error) {
 	var live client.Object
 	switch u.GetKind() {
 	case "Deployment", "DaemonSet", "Secret", "ConfigMap":
@@ -88,9 +95,9 @@ func (t *tracker) stored(ctx context.Context, obj runtime.Object, u *unstructure
 		}
 		live = typed
 	default:
-		live = metadata(u.GroupVersionKind())
+		live = Metadata(u.GroupVersionKind())
 	}
-	err := t.reader.Get(ctx, client.ObjectKeyFromObject(u), live)
+	err := t.Reader.Get(ctx, client.ObjectKeyFromObject(u), live)
 	if apierrors.IsNotFound(err) {
 		return "", nil
 	}
@@ -109,8 +116,18 @@ func contentVersion(obj metav1.Object) string {
 	return fmt.Sprintf("%s@%s", obj.GetUID(), obj.GetResourceVersion())
 }
 
-func (t *tracker) forget(u *unstructured.Unstructured) {
+// Delete removes an object, and with it what is known about it.
+func (t *Tracker) Delete(ctx context.Context, u *unstructured.Unstructured) error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	delete(t.applied, apply.Describe(u))
+	t.mu.Unlock()
+	_, err := t.Applier.Delete(ctx, u)
+	return err
+}
+
+// Metadata is an object of a kind that is watched by its metadata only.
+func Metadata(gvk schema.GroupVersionKind) client.Object {
+	m := &metav1.PartialObjectMetadata{}
+	m.SetGroupVersionKind(gvk)
+	return m
 }
