@@ -34,7 +34,7 @@ const (
 	GoogleFile      = "/google/credentials.json"
 	SharedDir       = "/shared"
 	TLSDir          = "/etc/tls" // upload server: tls.crt, tls.key, and ClientCAFile
-	ClientCAFile    = "client-ca.crt"
+	ClientCAFile    = "ca.crt"
 	CloneMount      = "/var/run/cdi/clone/source"
 	Termination     = "/dev/termination-log"
 	// JournalFile is the upload server's and importer's checkpoint, beside disk.img.
