@@ -24,14 +24,33 @@ type Object struct {
 	URL    *url.URL
 	// Prepare adds what a request needs: credentials, a signature. It is called for every request, since these expire.
 	Prepare func(*http.Request) error
+	// Refused looks at an answer that is no file; true asks for another request, which is prepared differently.
+	Refused func(*http.Response) bool
 }
 
 // Open is source.Object.
 func (o *Object) Open(ctx context.Context, offset int64, pin source.Info) (io.ReadCloser, source.Info, error) {
 	none := source.Info{}
+	resp, err := o.get(ctx, offset, pin)
+	if err == nil && o.Refused != nil && resp.StatusCode >= 300 && o.Refused(resp) {
+		resp.Body.Close()
+		resp, err = o.get(ctx, offset, pin)
+	}
+	if err != nil {
+		return nil, none, err
+	}
+	body, info, err := o.accept(resp, offset, pin)
+	if err != nil {
+		resp.Body.Close()
+		return nil, none, err
+	}
+	return body, info, nil
+}
+
+func (o *Object) get(ctx context.Context, offset int64, pin source.Info) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, o.URL.String(), nil)
 	if err != nil {
-		return nil, none, source.Fatalf(source.ReasonUnusable, "the source URL cannot be used: %w", err)
+		return nil, source.Fatalf(source.ReasonUnusable, "the source URL cannot be used: %w", err)
 	}
 	req.Header.Set("User-Agent", UserAgent)
 	// What is asked for are the file's own bytes.
@@ -44,19 +63,14 @@ func (o *Object) Open(ctx context.Context, offset int64, pin source.Info) (io.Re
 	}
 	if o.Prepare != nil {
 		if err := o.Prepare(req); err != nil {
-			return nil, none, err
+			return nil, err
 		}
 	}
 	resp, err := o.Client.Do(req)
 	if err != nil {
-		return nil, none, explain(o.URL, err)
+		return nil, explain(o.URL, err)
 	}
-	body, info, err := o.accept(resp, offset, pin)
-	if err != nil {
-		resp.Body.Close()
-		return nil, none, err
-	}
-	return body, info, nil
+	return resp, nil
 }
 
 // accept checks that the response is the file from offset on, and the same file as before.
