@@ -7,6 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"virtctl/internal/install/pods"
 )
 
 // probeDir is where the init container leaves what it found out about the node (see `virt-launcher probe`).
@@ -25,16 +27,16 @@ func Handler(o Options) *appsv1.DaemonSet {
 			"--node-name=$(NODE_NAME)", "--pod-ip=$(POD_IP)", "--kubelet-dir=/var/lib/kubelet", "--probe-dir=" + probeDir,
 			fmt.Sprintf("-v=%d", o.Verbosity),
 		},
-		Env: environment(),
+		Env: pods.Environment(),
 		Ports: []corev1.ContainerPort{
 			{Name: "metrics", ContainerPort: 8443, Protocol: corev1.ProtocolTCP},
 			{Name: "console", ContainerPort: 8186, Protocol: corev1.ProtocolTCP},
 			{Name: "migration", ContainerPort: 8188, Protocol: corev1.ProtocolTCP},
 		},
 		SecurityContext: privileged,
-		ReadinessProbe:  httpsProbe("/readyz", 8443),
-		LivenessProbe:   httpsProbe("/healthz", 8443),
-		Resources:       requests("10m", "60Mi"),
+		ReadinessProbe:  pods.HTTPSProbe("/readyz", 8443),
+		LivenessProbe:   pods.HTTPSProbe("/healthz", 8443),
+		Resources:       pods.Requests("10m", "60Mi"),
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: "kubelet", MountPath: "/var/lib/kubelet", MountPropagation: &propagation},
 			{Name: "probe", MountPath: probeDir, ReadOnly: true},
@@ -53,7 +55,7 @@ func Handler(o Options) *appsv1.DaemonSet {
 			Name: "virt-launcher", Image: o.LauncherImage(), ImagePullPolicy: o.PullPolicy,
 			Command:         []string{"/usr/bin/virt-launcher", "probe", "--out=" + probeDir},
 			SecurityContext: privileged,
-			Resources:       requests("10m", "60Mi"),
+			Resources:       pods.Requests("10m", "60Mi"),
 			VolumeMounts:    []corev1.VolumeMount{{Name: "probe", MountPath: probeDir}},
 		}},
 		// Migrations under way may finish.

@@ -7,11 +7,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	v1 "kubevirt.io/api/core/v1"
+
+	"virtctl/internal/install/pods"
 )
 
 // Names of the workloads; they are public contract.
@@ -20,7 +21,7 @@ const (
 	ControllerName = "virt-controller"
 	HandlerName    = "virt-handler"
 	OperatorName   = "virt-operator"
-	priorityClass  = "kubevirt-cluster-critical"
+	priorityClass  = pods.PriorityClass
 	caConfigMap    = "kubevirt-ca"
 )
 
@@ -37,8 +38,8 @@ func PriorityClass(o Options) runtime.Object {
 // API is the Deployment of the subresource API and the webhooks.
 func API(o Options) *appsv1.Deployment {
 	c := server(o, APIName, "api", "--port=8443")
-	c.ReadinessProbe = httpsProbe("/readyz", 8443)
-	c.Resources = requests("5m", "60Mi")
+	c.ReadinessProbe = pods.HTTPSProbe("/readyz", 8443)
+	c.Resources = pods.Requests("5m", "60Mi")
 	mounts := []mount{
 		{"certificates", "/etc/virt-api/certificates", "kubevirt-virt-api-certs"},
 		{"handler-client", "/etc/virt-handler/clientcertificates", "kubevirt-virt-handler-certs"},
@@ -52,10 +53,10 @@ func API(o Options) *appsv1.Deployment {
 // Controller is the Deployment of the VM and VMI controllers.
 func Controller(o Options) *appsv1.Deployment {
 	c := server(o, ControllerName, "controller", "--port=8443", "--launcher-image="+o.LauncherImage(), fmt.Sprintf("-v=%d", o.Verbosity))
-	c.ReadinessProbe = httpsProbe("/readyz", 8443)
-	c.LivenessProbe = httpsProbe("/healthz", 8443)
+	c.ReadinessProbe = pods.HTTPSProbe("/readyz", 8443)
+	c.LivenessProbe = pods.HTTPSProbe("/healthz", 8443)
 	c.LivenessProbe.FailureThreshold = 8
-	c.Resources = requests("10m", "80Mi")
+	c.Resources = pods.Requests("10m", "80Mi")
 	return deployment(o, ControllerName, "kubevirt-controller", c, []mount{
 		{"certificates", "/etc/virt-controller/certificates", "kubevirt-controller-certs"},
 	})
@@ -70,63 +71,23 @@ func Operator(o Options) *appsv1.Deployment {
 		corev1.EnvVar{Name: "IMAGE_PULL_POLICY", Value: string(o.PullPolicy)},
 	)
 	c.Ports = append(c.Ports, corev1.ContainerPort{Name: "webhooks", ContainerPort: 8444, Protocol: corev1.ProtocolTCP})
-	c.ReadinessProbe = httpsProbe("/readyz", 8443)
-	c.Resources = requests("10m", "60Mi")
+	c.ReadinessProbe = pods.HTTPSProbe("/readyz", 8443)
+	c.Resources = pods.Requests("10m", "60Mi")
 	return deployment(o, OperatorName, "kubevirt-operator", c, nil)
 }
 
 func server(o Options, name, role string, args ...string) corev1.Container {
-	no := false
-	yes := true
-	return corev1.Container{
-		Name: name, Image: o.image("virt-server"), ImagePullPolicy: o.PullPolicy,
-		Command: []string{"/usr/bin/virt-server", role},
-		Args:    args,
-		Env:     environment(),
-		Ports:   []corev1.ContainerPort{{Name: "metrics", ContainerPort: 8443, Protocol: corev1.ProtocolTCP}},
-		SecurityContext: &corev1.SecurityContext{
-			AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes, RunAsNonRoot: &yes,
-			Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-		},
-		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-	}
+	return pods.Server(name, o.image("virt-server"), o.PullPolicy, role, args...)
 }
 
-func environment() []corev1.EnvVar {
-	field := func(name, path string) corev1.EnvVar {
-		return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
-	}
-	return []corev1.EnvVar{
-		field("NAMESPACE", "metadata.namespace"), field("POD_NAME", "metadata.name"),
-		field("POD_IP", "status.podIP"), field("NODE_NAME", "spec.nodeName"),
-	}
-}
-
-func httpsProbe(path string, port int) *corev1.Probe {
-	return &corev1.Probe{
-		ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
-			Scheme: corev1.URISchemeHTTPS, Port: intstr.FromInt(port), Path: path,
-		}},
-		// One second, so that a rollout is seen as soon as it is done.
-		PeriodSeconds: 1, TimeoutSeconds: 5, FailureThreshold: 5, SuccessThreshold: 1,
-	}
-}
-
-func requests(cpu, memory string) corev1.ResourceRequirements {
-	return corev1.ResourceRequirements{Requests: corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory),
-	}}
-}
-
-// mount is a certificate Secret in a pod. Secrets are optional: a pod starts before they exist and picks them up.
+// mount is a certificate Secret in a pod.
 type mount struct{ name, path, secret string }
 
 func deployment(o Options, name, account string, c corev1.Container, mounts []mount) *appsv1.Deployment {
 	selector := map[string]string{"kubevirt.io": name}
 	spec := corev1.PodSpec{
 		ServiceAccountName: account, PriorityClassName: priorityClass, ImagePullSecrets: o.PullSecrets,
-		Affinity:    spread(name),
+		Affinity:    pods.Spread(map[string]string{"kubevirt.io": name}),
 		Tolerations: []corev1.Toleration{{Key: "CriticalAddonsOnly", Operator: corev1.TolerationOpExists}},
 	}
 	place(&spec, o.Infra)
@@ -138,16 +99,10 @@ func deployment(o Options, name, account string, c corev1.Container, mounts []mo
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &o.Replicas,
 			Selector: &metav1.LabelSelector{MatchLabels: selector},
-			Strategy: appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: surge()},
+			Strategy: appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: pods.Surge()},
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: podLabels(name)}, Spec: spec},
 		},
 	}
-}
-
-// surge replaces a pod only after its successor is ready, on one node as well.
-func surge() *appsv1.RollingUpdateDeployment {
-	one, none := intstr.FromInt32(1), intstr.FromInt32(0)
-	return &appsv1.RollingUpdateDeployment{MaxSurge: &one, MaxUnavailable: &none}
 }
 
 func podLabels(name string) map[string]string {
@@ -157,46 +112,21 @@ func podLabels(name string) map[string]string {
 	}
 }
 
-func spread(name string) *corev1.Affinity {
-	return &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
-		PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{
-			Weight: 1, PodAffinityTerm: corev1.PodAffinityTerm{
-				TopologyKey:   "kubernetes.io/hostname",
-				LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"kubevirt.io": name}},
-			},
-		}},
-	}}
-}
-
 func place(spec *corev1.PodSpec, p *v1.NodePlacement) {
-	spec.NodeSelector = map[string]string{"kubernetes.io/os": "linux"}
-	if p == nil {
-		return
+	var wanted pods.Placement
+	if p != nil {
+		wanted = pods.Placement{NodeSelector: p.NodeSelector, Affinity: p.Affinity, Tolerations: p.Tolerations}
 	}
-	for key, value := range p.NodeSelector {
-		spec.NodeSelector[key] = value
-	}
-	spec.Tolerations = append(spec.Tolerations, p.Tolerations...)
-	if p.Affinity != nil {
-		spec.Affinity = p.Affinity
-	}
+	wanted.Place(spec)
 }
 
 func addMounts(spec *corev1.PodSpec, c *corev1.Container, mounts []mount, ca bool) {
-	optional := true
 	for _, m := range mounts {
-		spec.Volumes = append(spec.Volumes, corev1.Volume{Name: m.name, VolumeSource: corev1.VolumeSource{
-			Secret: &corev1.SecretVolumeSource{SecretName: m.secret, Optional: &optional},
-		}})
-		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: m.name, MountPath: m.path, ReadOnly: true})
+		pods.Mount{Name: m.name, Path: m.path, Secret: m.secret}.Add(spec, c)
 	}
-	if !ca {
-		return
+	if ca {
+		pods.Mount{Name: "ca", Path: "/etc/virt-ca", ConfigMap: caConfigMap}.Add(spec, c)
 	}
-	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: "ca", VolumeSource: corev1.VolumeSource{
-		ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: caConfigMap}, Optional: &optional},
-	}})
-	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "ca", MountPath: "/etc/virt-ca", ReadOnly: true})
 }
 
 // DisruptionBudgets keep one replica through a drain where there are two.
