@@ -1,0 +1,262 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"virtctl/internal/cdi/image"
+)
+
+// run is one Copy at work.
+type run struct {
+	opts   Options
+	src    *source
+	hash   *hasher
+	out    *target
+	eng    *engine
+	dec    decoder
+	comp   image.Compression
+	ckpt   checkpoints
+	resume bool
+}
+
+func copyTo(ctx context.Context, in io.Reader, path string, opts Options) (Result, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	out, err := openTarget(path, opts)
+	if err != nil {
+		return Result{}, err
+	}
+	defer out.f.Close()
+	r := &run{opts: opts, out: out, eng: newEngine(out), resume: opts.Resume != nil}
+	defer r.eng.close()
+	if err := r.open(ctx, in); err != nil {
+		return Result{}, err
+	}
+	defer r.hash.close()
+	err = r.loop()
+	if err != nil {
+		return Result{}, r.stop(err)
+	}
+	return r.finish()
+}
+
+// open starts reading and finds the decoder.
+func (r *run) open(ctx context.Context, in io.Reader) error {
+	off, mid := int64(0), []byte(nil)
+	if c := r.opts.Resume; c != nil {
+		off, mid = c.Offset, c.Hash
+	}
+	h, err := newHasher(mid)
+	if err != nil {
+		return err
+	}
+	r.hash = h
+	r.src = newSource(ctx, in, off, h)
+	if r.resume {
+		err = r.reopen()
+	} else {
+		err = r.begin()
+	}
+	if err != nil {
+		h.close()
+		return err
+	}
+	r.ckpt = checkpoints{opts: r.opts, last: off, when: time.Now()}
+	return nil
+}
+
+// begin recognises the format and prepares the target.
+func (r *run) begin() error {
+	head := r.src.view(0, image.HeadSize)
+	defer head.release()
+	if err := r.src.failure(); err != nil && len(head.b) == 0 {
+		return err
+	}
+	format, comp := image.Sniff(head.b)
+	if comp != image.None {
+		return &NeedsSpoolError{Format: format, Reason: "compression " + string(comp), Rest: r.src.rest()}
+	}
+	if r.opts.Format != "" {
+		format = r.opts.Format
+	}
+	switch format {
+	case image.Raw, image.ISO, spooled:
+		r.dec = &rawDecoder{src: r.src, eng: r.eng, kind: format, size: image.Unknown}
+		return r.out.begin(r.rawSize())
+	}
+	return &NeedsSpoolError{Format: format, Reason: "its parts come in any order", Rest: r.src.rest()}
+}
+
+// rawSize is the disk's size as far as the source's length tells it: it may still have the footer of a fixed VHD.
+func (r *run) rawSize() int64 {
+	size := r.opts.Size
+	if size > r.out.available && size <= r.out.available+image.VPCFooterSize {
+		return r.out.available
+	}
+	return size
+}
+
+// reopen goes on from a checkpoint.
+func (r *run) reopen() error {
+	c := r.opts.Resume
+	switch c.Format {
+	case image.Raw, image.ISO, spooled:
+		r.dec = &rawDecoder{src: r.src, eng: r.eng, kind: c.Format, pos: c.Offset, size: image.Unknown}
+	default:
+		return fmt.Errorf("a checkpoint of format %q cannot be resumed; start again", c.Format)
+	}
+	return r.out.resume(c)
+}
+
+// loop decodes until the disk is complete.
+func (r *run) loop() error {
+	for {
+		done, err := r.dec.step()
+		if err = errors.Join(r.eng.failed(), err); err != nil {
+			return err
+		}
+		r.opts.Progress(r.src.have, r.opts.Size)
+		if done {
+			return nil
+		}
+		if err := r.checkpoint(); err != nil {
+			return err
+		}
+	}
+}
+
+// checkpoint takes one when it is due. The target is synced beside the work that goes on.
+func (r *run) checkpoint() error {
+	if !r.ckpt.due(r.dec.offset()) {
+		return r.ckpt.failed()
+	}
+	c, err := r.snapshot()
+	if err != nil {
+		return err
+	}
+	r.ckpt.start(r.out, c)
+	return nil
+}
+
+// snapshot is the state of the work when everything read so far is written.
+func (r *run) snapshot() (Checkpoint, error) {
+	if err := r.eng.settle(); err != nil {
+		return Checkpoint{}, err
+	}
+	state, err := r.dec.state()
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	off := r.dec.offset()
+	r.src.hashTo(off)
+	return Checkpoint{
+		Offset: off, Hash: r.hash.midstate(), Format: r.dec.format(), VirtualSize: r.out.virtual,
+		Written: r.out.written.Load(), State: state,
+	}, nil
+}
+
+// stop ends a run that failed. A source that failed leaves a checkpoint of everything that arrived.
+func (r *run) stop(err error) error {
+	werr := r.ckpt.wait()
+	var se *SourceError
+	if !errors.As(err, &se) || r.opts.Checkpointer == nil || werr != nil {
+		return err
+	}
+	c, serr := r.snapshot()
+	if serr == nil {
+		serr = r.out.sync()
+	}
+	if serr == nil {
+		serr = r.opts.Checkpointer.Save(c)
+	}
+	if serr != nil {
+		return fmt.Errorf("%w (and its progress could not be kept: %w)", err, serr)
+	}
+	return err
+}
+
+// finish reads the source to its end and completes the disk.
+func (r *run) finish() (Result, error) {
+	n, err := r.src.drain(func(n int64) { r.opts.Progress(n, r.opts.Size) })
+	if err == nil && r.opts.Size > 0 && n != r.opts.Size {
+		err = &SourceError{Offset: n, Err: fmt.Errorf("%w: %d bytes were announced", sizeFault(n, r.opts.Size), r.opts.Size)}
+	}
+	if err != nil {
+		return Result{}, r.stop(err)
+	}
+	if err := errors.Join(r.eng.settle(), r.ckpt.wait()); err != nil {
+		return Result{}, err
+	}
+	if err := r.out.fits(r.dec.virtual()); err != nil {
+		return Result{}, err
+	}
+	if err := r.out.finish(r.dec.virtual(), r.opts.GrowTo); err != nil {
+		return Result{}, err
+	}
+	return Result{
+		SourceBytes: n, Digest: r.hash.sum(), Format: r.dec.format(), Compression: r.comp, VirtualSize: r.dec.virtual(),
+		Written: r.out.written.Load(), Preallocated: r.opts.Preallocation,
+	}, nil
+}
+
+var errTooLong = errors.New("the source is longer than it said")
+
+func sizeFault(got, want int64) error {
+	if got < want {
+		return io.ErrUnexpectedEOF
+	}
+	return errTooLong
+}
+
+// checkpoints takes checkpoints now and then, one at a time.
+type checkpoints struct {
+	opts Options
+	last int64
+	when time.Time
+	busy chan error // of the one under way
+	err  error
+}
+
+// due tells whether it is time for another one.
+func (c *checkpoints) due(off int64) bool {
+	if c.opts.Checkpointer == nil || off-c.last < c.opts.CheckpointBytes || time.Since(c.when) < c.opts.CheckpointInterval {
+		return false
+	}
+	if c.busy == nil {
+		return true
+	}
+	select {
+	case c.err = <-c.busy:
+		c.busy = nil
+		return c.err == nil
+	default:
+		return false
+	}
+}
+
+func (c *checkpoints) failed() error { return c.err }
+
+func (c *checkpoints) start(out *target, cp Checkpoint) {
+	c.last, c.when = cp.Offset, time.Now()
+	c.busy = make(chan error, 1)
+	go func(done chan error) {
+		if err := out.sync(); err != nil {
+			done <- err
+			return
+		}
+		done <- c.opts.Checkpointer.Save(cp)
+	}(c.busy)
+}
+
+// wait waits for the one under way.
+func (c *checkpoints) wait() error {
+	if c.busy != nil {
+		c.err = <-c.busy
+		c.busy = nil
+	}
+	return c.err
+}
