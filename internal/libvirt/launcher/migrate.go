@@ -21,6 +21,13 @@ const (
 	accountPatience = time.Second
 )
 
+// How long a guest may stand still at the end of its migration. Most guests need little; one that changes its memory quickly is given
+// more and more, until the longest time the administrator allows.
+const (
+	firstDowntime = 150 // ms
+	firstRamp     = 3 * time.Second
+)
+
 // migration is the one outgoing migration that may run.
 type migration struct {
 	mu      sync.Mutex
@@ -92,7 +99,7 @@ func (l *Launcher) startMigration(s *session.Session, r wire.MigrateRequest) (*m
 		}
 	}
 	if r.MaxDowntimeMillis > 0 {
-		if err := s.SetMaxDowntime(r.MaxDowntimeMillis); err != nil {
+		if err := s.SetMaxDowntime(min(firstDowntime, r.MaxDowntimeMillis)); err != nil {
 			return nil, err
 		}
 	}
@@ -104,6 +111,7 @@ func (l *Launcher) startMigration(s *session.Session, r wire.MigrateRequest) (*m
 
 func (l *Launcher) runMigration(s *session.Session, r wire.MigrateRequest, run *migrationRun) {
 	began := time.Now()
+	go rampDowntime(s, r.MaxDowntimeMillis, run.done)
 	err := s.Migrate(r)
 	var account wire.MigrationProgress
 	timer := time.NewTimer(accountPatience)
@@ -125,6 +133,24 @@ func (l *Launcher) runMigration(s *session.Session, r wire.MigrateRequest, run *
 	run.result = account
 	l.migration.run = nil
 	close(run.done)
+}
+
+// rampDowntime doubles the allowed downtime until it is the longest allowed, each step after twice the time of the one before.
+func rampDowntime(s *session.Session, longest uint64, done <-chan struct{}) {
+	wait := firstRamp
+	for allowed := uint64(firstDowntime); allowed < longest; wait *= 2 {
+		timer := time.NewTimer(wait)
+		select {
+		case <-done:
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		allowed = min(2*allowed, longest)
+		if s.SetMaxDowntime(allowed) != nil {
+			return // the migration has just ended
+		}
+	}
 }
 
 func (l *Launcher) abortMigration(ctx context.Context, _ struct{}) error {

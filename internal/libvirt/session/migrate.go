@@ -71,6 +71,20 @@ func (s *Session) Progress() (progress wire.MigrationProgress, ok bool, err erro
 	return progress, ok, err
 }
 
+// Arrival returns the account of the migration that brought the domain here.
+func (s *Session) Arrival() (progress wire.MigrationProgress, err error) {
+	err = s.on("read the migration's account", func(d *libvirt.Domain) error {
+		info, err := d.GetJobStats(libvirt.DOMAIN_JOB_STATS_COMPLETED | libvirt.DOMAIN_JOB_STATS_KEEP_COMPLETED)
+		if err != nil {
+			return err
+		}
+		progress = progressOf(info)
+		progress.Phase, progress.Done = "done", true
+		return nil
+	})
+	return progress, err
+}
+
 func progressOf(info *libvirt.DomainJobInfo) wire.MigrationProgress {
 	p := wire.MigrationProgress{
 		Phase:             "precopy",

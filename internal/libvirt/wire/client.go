@@ -178,6 +178,11 @@ func (c *Client) AbortMigration(ctx context.Context) error {
 // PostCopy switches the running migration to post-copy.
 func (c *Client) PostCopy(ctx context.Context) error { return c.do(ctx, MethodPostCopy, nil) }
 
+// Arrival gives the account of the migration that brought the guest here.
+func (c *Client) Arrival(ctx context.Context) (MigrationProgress, error) {
+	return get[MigrationProgress](ctx, c, MethodArrival, nil)
+}
+
 // Watch calls fn with the present state and then with every change, until fn returns an error (which Watch returns), the
 // context ends, or the launcher goes away (ErrClosed).
 func (c *Client) Watch(ctx context.Context, fn func(Event) error) error {

@@ -81,6 +81,8 @@ const (
 	MethodAbortMigration Method = "abort-migration"
 	// MethodPostCopy: nothing -> nothing. Switches the running migration to post-copy.
 	MethodPostCopy Method = "post-copy"
+	// MethodArrival: nothing -> MigrationProgress. The account of the migration that brought the guest here.
+	MethodArrival Method = "arrival"
 )
 
 // Request is the first frame of a connection.

@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"virtctl/internal/clusterconfig"
+	"virtctl/internal/migrationprogress"
 	"virtctl/internal/server/controller/index"
 	"virtctl/internal/server/controller/writer"
 )
@@ -248,6 +249,9 @@ func (r *Reconciler) release(ctx context.Context, p *pass) error {
 		next.Status.MigrationState.FailureReason = why(p.migration)
 	}
 	delete(next.Labels, v1.MigrationTargetNodeNameLabel)
+	if p.migration.Status.Phase == v1.MigrationSucceeded {
+		delete(next.Annotations, v1.EvictionSourceAnnotation)
+	}
 	_, err := r.vmis.Patch(ctx, p.vmi, next)
 	return err
 }
@@ -268,6 +272,10 @@ func (r *Reconciler) cleanUp(ctx context.Context, p *pass, stored *v1.VirtualMac
 	if controllerutil.ContainsFinalizer(stored, v1.VirtualMachineInstanceMigrationFinalizer) {
 		free := stored.DeepCopy()
 		controllerutil.RemoveFinalizer(free, v1.VirtualMachineInstanceMigrationFinalizer)
+		if p.vmi != nil && migrationprogress.Of(p.vmi.Annotations, stored.UID) != nil {
+			// The VMI's next migration writes over it.
+			metav1.SetMetaDataAnnotation(&free.ObjectMeta, migrationprogress.Annotation, p.vmi.Annotations[migrationprogress.Annotation])
+		}
 		if _, err := r.writer.Patch(ctx, stored, free); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	v1 "kubevirt.io/api/core/v1"
 
 	"virtctl/internal/libvirt/wire"
 )
@@ -22,6 +23,7 @@ type Launcher interface {
 	Migrate(ctx context.Context, r wire.MigrateRequest, fn func(wire.MigrationProgress) error) error
 	AbortMigration(ctx context.Context) error
 	PostCopy(ctx context.Context) error
+	Suspend(ctx context.Context) (wire.State, error)
 }
 
 // Path is how the guest travels; nil when a migration is joined that an earlier virt-handler began.
@@ -35,11 +37,28 @@ type Path interface {
 type Limits struct {
 	// Progress is how long nothing may be transferred.
 	Progress time.Duration
-	// PerGiB is how long each GiB of memory and disks may take; then the guest is switched to post-copy if PostCopy says so.
-	PerGiB   time.Duration
-	PostCopy bool
+	// PerGiB is how long each GiB of memory and disks may take. A guest that changes its memory faster is then switched to post-copy or
+	// stopped until all of it is there, if Disrupt says so.
+	PerGiB            time.Duration
+	Disrupt, PostCopy bool
 	// MinBytes is the least that there is to transfer.
 	MinBytes uint64
+}
+
+// Hooks are told how a migration goes on.
+type Hooks struct {
+	// Moved is called now and then while it runs: see Run.Due.
+	Moved func()
+	// Ended is called when it is over.
+	Ended func()
+}
+
+// Plan is what a migration does; with an empty request it joins one that an earlier virt-handler began.
+type Plan struct {
+	Migration types.UID
+	Request   wire.MigrateRequest
+	Path      Path
+	Limits    Limits
 }
 
 // Outcome is how a migration ended on the source.
@@ -62,29 +81,34 @@ type Run struct {
 	aborting bool
 	why      string // our own reason for aborting
 	postCopy bool
+	paused   bool
 	stall    *time.Timer
 	cut      *time.Timer
 	last     wire.MigrationProgress
+	due      bool
+	told     time.Time
 	outcome  *Outcome
+	moved    func()
 }
 
-// Begin starts, or with an empty request joins, a migration. ended is called when it is over.
-func Begin(ctx context.Context, migration types.UID, launcher Launcher, request wire.MigrateRequest, path Path, limits Limits, ended func()) *Run {
-	r := &Run{Migration: migration, launcher: launcher, limits: limits, path: path, now: time.Now}
-	if limits.Progress > 0 {
-		r.stall = time.AfterFunc(limits.Progress, func() {
-			r.giveUp(fmt.Sprintf("nothing was transferred for %s (progressTimeout)", limits.Progress))
+// Begin starts, or with an empty request joins, a migration.
+func Begin(ctx context.Context, launcher Launcher, plan Plan, hooks Hooks) *Run {
+	r := &Run{Migration: plan.Migration, launcher: launcher, limits: plan.Limits, path: plan.Path, now: time.Now, moved: hooks.Moved}
+	if limit := r.limits.Progress; limit > 0 {
+		r.stall = time.AfterFunc(limit, func() {
+			r.giveUp(fmt.Sprintf("nothing was transferred for %s (progressTimeout)", limit))
 		})
 	}
 	go func() {
-		r.finish(r.migrate(ctx, request))
-		ended()
+		r.finish(r.migrate(ctx, plan.Request))
+		hooks.Ended()
 	}()
 	return r
 }
 
 func (r *Run) migrate(ctx context.Context, request wire.MigrateRequest) error {
 	began := r.now()
+	r.told = began
 	return r.launcher.Migrate(ctx, request, func(p wire.MigrationProgress) error {
 		r.progress(p, r.now().Sub(began))
 		return nil
@@ -102,6 +126,7 @@ func (r *Run) progress(p wire.MigrationProgress, elapsed time.Duration) {
 		r.postCopy = true
 	}
 	settled := p.Done || r.postCopy
+	r.tell(elapsed)
 	again := r.aborting && !settled
 	r.mu.Unlock()
 	if again {
@@ -109,15 +134,72 @@ func (r *Run) progress(p wire.MigrationProgress, elapsed time.Duration) {
 		return
 	}
 	allowed := r.allowed(p)
-	if settled || allowed == 0 || elapsed <= allowed {
-		return
-	}
-	if r.limits.PostCopy {
+	switch {
+	case settled || allowed == 0 || elapsed <= allowed:
+	case r.limits.Disrupt && r.limits.PostCopy:
 		r.switchOver()
-		return
+	case r.limits.Disrupt && !r.pausedNow():
+		r.pause()
+	case !r.limits.Disrupt || elapsed > 2*allowed: // what stands still is worth waiting for once more
+		r.giveUp(fmt.Sprintf("the migration did not finish within %s (completionTimeoutPerGiB): the guest changes its memory faster than it can be sent; "+
+			"allow post-copy, auto-converge or workload disruption, or raise the bandwidth", allowed))
 	}
-	r.giveUp(fmt.Sprintf("the migration did not finish within %s (completionTimeoutPerGiB): the guest changes its memory faster than it can be sent; "+
-		"allow post-copy or auto-converge, or raise the bandwidth", allowed))
+}
+
+// Progress is told rarely: every write of it goes to the API server. The longer a migration takes, the less often.
+const (
+	tellAfter = 2 * time.Second
+	tellEvery = 10 // parts of the time it has taken
+)
+
+// tell has the progress written down when the last time is long enough ago.
+func (r *Run) tell(elapsed time.Duration) {
+	if now := r.now(); !r.last.Done && now.Sub(r.told) >= max(tellAfter, elapsed/tellEvery) {
+		r.due, r.told = true, now
+		if r.moved != nil {
+			go r.moved()
+		}
+	}
+}
+
+// Due gives the progress that is worth writing down, once.
+func (r *Run) Due() (wire.MigrationProgress, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	due := r.due
+	r.due = false
+	return r.last, due
+}
+
+// Last is the newest progress, when the migration is over its account.
+func (r *Run) Last() wire.MigrationProgress {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}
+
+// pause stops the guest, so that its memory stops changing; libvirt lets it run again on whichever node it ends up.
+func (r *Run) pause() {
+	r.mu.Lock()
+	r.paused, r.due = true, true
+	r.mu.Unlock()
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+		defer cancel()
+		if _, err := r.launcher.Suspend(ctx); err != nil {
+			r.giveUp(fmt.Sprintf("the migration took too long and the guest could not be paused: %v", err))
+			return
+		}
+		if r.moved != nil {
+			r.moved()
+		}
+	}()
+}
+
+func (r *Run) pausedNow() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.paused
 }
 
 // allowed is how long the migration may take.
@@ -128,7 +210,7 @@ func (r *Run) allowed(p wire.MigrationProgress) time.Duration {
 
 func (r *Run) switchOver() {
 	r.mu.Lock()
-	r.postCopy = true
+	r.postCopy, r.due = true, true
 	r.mu.Unlock()
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
@@ -138,6 +220,10 @@ func (r *Run) switchOver() {
 			r.postCopy = false
 			r.mu.Unlock()
 			r.giveUp(fmt.Sprintf("the migration took too long and could not be switched to post-copy: %v", err))
+			return
+		}
+		if r.moved != nil {
+			r.moved()
 		}
 	}()
 }
@@ -209,9 +295,15 @@ func (r *Run) Outcome() *Outcome {
 	return r.outcome
 }
 
-// PostCopy tells whether the guest was switched to post-copy.
-func (r *Run) PostCopy() bool {
+// Mode is how the guest travels now.
+func (r *Run) Mode() v1.MigrationMode {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.postCopy
+	switch {
+	case r.postCopy:
+		return v1.MigrationPostCopy
+	case r.paused:
+		return v1.MigrationPaused
+	}
+	return v1.MigrationPreCopy
 }

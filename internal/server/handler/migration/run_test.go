@@ -1,12 +1,15 @@
 package migration
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	v1 "kubevirt.io/api/core/v1"
 
 	"virtctl/internal/libvirt/wire"
 )
@@ -54,6 +57,11 @@ func (f *fakeLauncher) PostCopy(context.Context) error {
 	return nil
 }
 
+func (f *fakeLauncher) Suspend(context.Context) (wire.State, error) {
+	f.postCopy <- struct{}{}
+	return wire.State{}, nil
+}
+
 type fakePath struct {
 	err    error
 	closed bool
@@ -72,7 +80,7 @@ func TestRun(t *testing.T) {
 		abort    bool
 		want     string
 		aborted  bool
-		postCopy bool
+		mode     v1.MigrationMode
 	}{
 		{name: "goes", launcher: newFake(moving, wire.MigrationProgress{Done: true}), path: &fakePath{}},
 		{name: "fails", launcher: newFake(wire.MigrationProgress{Done: true, Failure: "no space"}), path: &fakePath{}, want: "no space"},
@@ -83,7 +91,9 @@ func TestRun(t *testing.T) {
 		{name: "aborted", launcher: newFake(moving), path: &fakePath{}, abort: true, want: "aborted", aborted: true},
 		{name: "stalls", launcher: newFake(moving), path: &fakePath{}, limits: Limits{Progress: time.Millisecond}, want: "progressTimeout"},
 		{name: "too slow", launcher: newFake(moving), path: &fakePath{}, limits: Limits{PerGiB: 1}, want: "completionTimeoutPerGiB"},
-		{name: "post-copy", launcher: newFake(moving), path: &fakePath{}, limits: Limits{PerGiB: 1, PostCopy: true}, postCopy: true},
+		{name: "post-copy", launcher: newFake(moving), path: &fakePath{}, limits: Limits{PerGiB: 1, Disrupt: true, PostCopy: true}, mode: v1.MigrationPostCopy},
+		{name: "paused", launcher: newFake(moving), path: &fakePath{}, limits: Limits{PerGiB: 1, Disrupt: true}, mode: v1.MigrationPaused},
+		{name: "not to be disturbed", launcher: newFake(moving), path: &fakePath{}, limits: Limits{PerGiB: 1, PostCopy: true}, want: "completionTimeoutPerGiB"},
 		{
 			name: "after a restart", launcher: &fakeLauncher{err: &wire.Error{Code: wire.CodeInvalid, Message: "a migration needs sockets"}},
 			want: "virt-handler was restarted",
@@ -95,7 +105,7 @@ func TestRun(t *testing.T) {
 				path = c.path
 			}
 			ended := make(chan struct{})
-			run := Begin(t.Context(), "move-1", c.launcher, wire.MigrateRequest{}, path, c.limits, func() { close(ended) })
+			run := Begin(t.Context(), c.launcher, Plan{Migration: "move-1", Path: path, Limits: c.limits}, Hooks{Ended: func() { close(ended) }})
 			if c.abort {
 				run.Abort()
 			}
@@ -107,9 +117,32 @@ func TestRun(t *testing.T) {
 			if c.path != nil && !c.path.closed {
 				t.Error("the path stays open")
 			}
-			if run.PostCopy() != c.postCopy {
-				t.Errorf("post-copy: %v", run.PostCopy())
+			if want := cmp.Or(c.mode, v1.MigrationPreCopy); run.Mode() != want {
+				t.Errorf("mode %s, want %s", run.Mode(), want)
 			}
 		})
+	}
+}
+
+// Progress reaches the API server rarely, and the less often the longer a migration takes.
+func TestProgressIsToldRarely(t *testing.T) {
+	now := time.Unix(0, 0)
+	r := &Run{now: func() time.Time { return now }, told: now}
+	told := 0
+	for elapsed := time.Duration(0); elapsed < 10*time.Minute; elapsed += 500 * time.Millisecond {
+		now = time.Unix(0, 0).Add(elapsed)
+		r.progress(wire.MigrationProgress{Phase: "precopy", ProcessedBytes: uint64(elapsed)}, elapsed)
+		if p, due := r.Due(); due {
+			told++
+			if p.ProcessedBytes != uint64(elapsed) {
+				t.Fatalf("after %s it tells of %d", elapsed, p.ProcessedBytes)
+			}
+		}
+		if elapsed < 2*time.Second && told > 0 {
+			t.Fatalf("told after %s", elapsed)
+		}
+	}
+	if told < 20 || told > 60 {
+		t.Errorf("told %d times in ten minutes", told)
 	}
 }

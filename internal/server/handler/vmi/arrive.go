@@ -120,7 +120,7 @@ func (s *session) takeOver(ctx context.Context) error {
 		}
 	}
 	o := s.observed(nil)
-	uid := s.migrating().MigrationUID
+	uid, account := s.migrating().MigrationUID, s.arrival(ctx)
 	compute := func(vmi *v1.VirtualMachineInstance) ([]byte, error) {
 		if !under(vmi, uid) || vmi.IsFinal() {
 			return nil, nil
@@ -142,7 +142,7 @@ func (s *session) takeOver(ctx context.Context) error {
 		}
 		labels := o.Labels()
 		labels[v1.MigrationTargetNodeNameLabel] = ""
-		return migrationPatch(vmi, next, labels)
+		return migrationPatch(vmi, next, labels, account)
 	}
 	err := s.patch(ctx, compute, &eventOf{
 		kind: corev1.EventTypeNormal, reason: "Migrated", message: fmt.Sprintf("The VirtualMachineInstance migrated to node %s.", s.r.NodeName),

@@ -2,6 +2,7 @@ package vmi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -19,6 +20,7 @@ import (
 	"virtctl/internal/libvirt/domain"
 	"virtctl/internal/libvirt/layout"
 	"virtctl/internal/libvirt/wire"
+	"virtctl/internal/migrationprogress"
 	"virtctl/internal/server/handler/migration"
 	"virtctl/internal/server/handler/status"
 )
@@ -106,7 +108,7 @@ func (s *session) send(ctx context.Context) (busy bool, err error) {
 	}
 	outcome := s.mem.run.Outcome()
 	if outcome == nil || outcome.Failure == "" {
-		return true, s.noteMode(ctx) // the end of the domain brings us back
+		return true, s.noteProgress(ctx) // the end of the domain brings us back
 	}
 	if err := s.stays(ctx, outcome); err != nil {
 		return false, err
@@ -152,9 +154,13 @@ func (s *session) begin(request wire.MigrateRequest, path migration.Path) *migra
 	pod := s.ref.Pod
 	node := s.r.Migrations
 	done := node.Working()
-	return migration.Begin(node.Context, s.migrating().MigrationUID, s.view.Peer.Client, request, path, s.limits(), func() {
-		done()
-		node.Changed(pod)
+	plan := migration.Plan{Migration: s.migrating().MigrationUID, Request: request, Path: path, Limits: s.limits()}
+	return migration.Begin(node.Context, s.view.Peer.Client, plan, migration.Hooks{
+		Moved: func() { node.Changed(pod) },
+		Ended: func() {
+			done()
+			node.Changed(pod)
+		},
 	})
 }
 
@@ -236,22 +242,15 @@ func (s *session) limits() migration.Limits {
 		l.PerGiB = time.Duration(*c.CompletionTimeoutPerGiB) * time.Second
 	}
 	l.PostCopy = isTrue(c.AllowPostCopy)
+	l.Disrupt = isTrue(c.AllowWorkloadDisruption) || c.AllowWorkloadDisruption == nil && l.PostCopy
 	return l
-}
-
-// noteMode tells of the switch to post-copy.
-func (s *session) noteMode(ctx context.Context) error {
-	if !s.mem.run.PostCopy() || s.migrating().Mode == v1.MigrationPostCopy {
-		return nil
-	}
-	return s.writeMigration(ctx, func(m *v1.VirtualMachineInstanceMigrationState) { m.Mode = v1.MigrationPostCopy }, nil)
 }
 
 // stays writes that the migration has failed.
 func (s *session) stays(ctx context.Context, o *migration.Outcome) error {
 	reason := status.Bounded(o.Failure)
 	ctrl.LoggerFrom(ctx).Info("migration failed", "vmi", s.ref.VMI, "reason", reason)
-	return s.writeMigration(ctx, func(m *v1.VirtualMachineInstanceMigrationState) {
+	return s.writeProgress(ctx, s.account(), func(m *v1.VirtualMachineInstanceMigrationState) {
 		now := metav1.NewTime(s.r.Now())
 		m.Failed, m.FailureReason, m.EndTimestamp = true, reason, &now
 		switch {
@@ -265,15 +264,7 @@ func (s *session) stays(ctx context.Context, o *migration.Outcome) error {
 
 // writeMigration changes the state of the migration that we know, as long as it has not ended.
 func (s *session) writeMigration(ctx context.Context, change func(*v1.VirtualMachineInstanceMigrationState), event *eventOf) error {
-	uid := s.migrating().MigrationUID
-	return s.patch(ctx, func(vmi *v1.VirtualMachineInstance) ([]byte, error) {
-		if !under(vmi, uid) {
-			return nil, nil
-		}
-		next := vmi.Status.DeepCopy()
-		change(next.MigrationState)
-		return migrationPatch(vmi, next, nil)
-	}, event)
+	return s.writeProgress(ctx, nil, change, event)
 }
 
 // under tells that the object's migration is the one given and has not ended.
@@ -284,10 +275,21 @@ func under(vmi *v1.VirtualMachineInstance, migration types.UID) bool {
 
 // migrationPatch is patchTo that fails if the migration is another one or has ended meanwhile: what either side or the controller
 // writes first is what happened.
-func migrationPatch(vmi *v1.VirtualMachineInstance, next *v1.VirtualMachineInstanceStatus, labels map[string]string) ([]byte, error) {
-	return patchTo(vmi, next, labels,
-		operation{"test", "/status/migrationState/migrationUid", vmi.Status.MigrationState.MigrationUID},
-		operation{"test", "/status/migrationState/failed", nil}, operation{"test", "/status/migrationState/completed", nil})
+func migrationPatch(vmi *v1.VirtualMachineInstance, next *v1.VirtualMachineInstanceStatus, labels map[string]string, p *migrationprogress.Progress) ([]byte, error) {
+	first := []operation{
+		{"test", "/status/migrationState/migrationUid", vmi.Status.MigrationState.MigrationUID},
+		{"test", "/status/migrationState/failed", nil}, {"test", "/status/migrationState/completed", nil},
+	}
+	told, err := annotate(vmi, p)
+	if err != nil {
+		return nil, err
+	}
+	first = append(first, told...)
+	patch, err := patchTo(vmi, next, labels, first...)
+	if patch != nil || err != nil || told == nil {
+		return patch, err
+	}
+	return json.Marshal(append([]operation{{"test", "/metadata/uid", vmi.UID}}, first...))
 }
 
 // depart ends the launcher that the guest has left, once its new one has said that it has it. The object's phase is no longer
