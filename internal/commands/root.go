@@ -23,6 +23,7 @@ import (
 	"virtctl/internal/commands/fslist"
 	"virtctl/internal/commands/get"
 	"virtctl/internal/commands/guestosinfo"
+	"virtctl/internal/commands/imageupload"
 	"virtctl/internal/commands/install"
 	"virtctl/internal/commands/logs"
 	"virtctl/internal/commands/migrate"
@@ -72,7 +73,7 @@ func groups() []group {
 		{"inspect", "Look:", []constructor{
 			get.NewCmd, describe.NewCmd, wait.NewCmd, logs.NewCmd, guestosinfo.NewCmd, userlist.NewCmd, fslist.NewCmd, expand.NewCmd,
 		}},
-		{"volumes", "Volumes:", []constructor{addvolume.NewCmd, removevolume.NewCmd}},
+		{"volumes", "Disks and images:", []constructor{imageupload.NewCmd, addvolume.NewCmd, removevolume.NewCmd}},
 		{"platform", "The platform:", platform()},
 		{"self", "About this program:", []constructor{version.NewCmd, options.NewCmd}},
 	}
