@@ -101,6 +101,10 @@ var definitions = append(instancetypes(), []definition{
 			column("Ready", "integer", ".status.readyReplicas"), age,
 		},
 	},
+	{
+		pkg: "kubevirt.io/api/migrations/v1alpha1", group: "migrations.kubevirt.io", kind: "MigrationPolicy", plural: "migrationpolicies",
+		singular: "migrationpolicy", scope: extv1.ClusterScoped, versions: []string{"v1alpha1"},
+	},
 }...)
 
 func scale() *extv1.CustomResourceSubresourceScale {

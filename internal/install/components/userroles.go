@@ -69,6 +69,9 @@ func (r userRole) rules() []rbacv1.PolicyRule {
 	if len(r.migrations) > 0 {
 		out = append(out,
 			rule(list("kubevirt.io"), list("virtualmachineinstancemigrations"), r.migrations))
+		if r.aggregateTo != "" {
+			out = append(out, rule(list("migrations.kubevirt.io"), list("migrationpolicies"), read))
+		}
 	}
 	if len(r.clusterTypes) > 0 {
 		out = append(out, rule(list("instancetype.kubevirt.io"),

@@ -47,6 +47,7 @@ const (
 	ValidateEviction   Handler = "ValidateEviction"
 	// ValidateHotplugEviction judges the pods that hold hotplugged volumes.
 	ValidateHotplugEviction Handler = "ValidateHotplugEviction"
+	ValidateMigrationPolicy Handler = "ValidateMigrationPolicy"
 )
 
 // Hooks gives every webhook.
@@ -65,6 +66,8 @@ func Hooks() []Hook {
 	hotplug.Name, hotplug.Path = "hotplug-pod-eviction-interceptor.kubevirt.io", "/hotplug-pod-eviction-validate"
 	hotplug.Condition = `object.metadata.name.startsWith("hp-volume-")`
 	hotplug.SideEffects, hotplug.Handler = admissionv1.SideEffectClassNone, ValidateHotplugEviction
+	policy := validating("migration-policy-validator", "/migration-policy-validate-create", ValidateMigrationPolicy, both, "migrationpolicies")
+	policy.Rule.APIGroups, policy.Rule.APIVersions = []string{"migrations.kubevirt.io"}, []string{"v1alpha1"}
 	return []Hook{
 		mutating("virtualmachines-mutator", "/virtualmachines-mutate", MutateVM, both, "virtualmachines"),
 		mutating("virtualmachineinstances-mutator", "/virtualmachineinstances-mutate", MutateVMI, both, "virtualmachineinstances"),
@@ -83,7 +86,7 @@ func Hooks() []Hook {
 			update, "virtualmachineinstancemigrations"),
 		validating("kubevirt-crd-status-validator", "/status-validate", ValidateStatus, both,
 			"virtualmachines/status", "virtualmachineinstancereplicasets/status", "virtualmachineinstancemigrations/status"),
-		eviction, hotplug,
+		policy, eviction, hotplug,
 	}
 }
 
@@ -146,8 +149,12 @@ func validatingWebhook(h Hook, namespace string, ca []byte) admissionv1.Validati
 	path, port, seconds := h.Path, int32(443), int32(timeoutSeconds)
 	fail, equivalent := admissionv1.Fail, admissionv1.Equivalent
 	rule := admissionv1.RuleWithOperations{Rule: h.Rule, Operations: h.Operations}
-	if h.Rule.APIGroups[0] != "" {
-		// Everything of ours lives in a namespace.
+	switch h.Rule.APIGroups[0] {
+	case "":
+	case "migrations.kubevirt.io":
+		scope := admissionv1.ClusterScope
+		rule.Scope = &scope
+	default:
 		scope := admissionv1.NamespacedScope
 		rule.Scope = &scope
 	}

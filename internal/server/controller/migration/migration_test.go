@@ -12,6 +12,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	v1 "kubevirt.io/api/core/v1"
+	migrationsv1alpha1 "kubevirt.io/api/migrations/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -33,8 +34,10 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	if err := v1.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
+	for _, add := range []func(*runtime.Scheme) error{v1.AddToScheme, migrationsv1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1.VirtualMachineInstanceMigration{}).
 		WithIndex(&corev1.Pod{}, index.Owner, index.ByOwner).WithObjects(objects...).Build()
@@ -195,6 +198,21 @@ func TestMigrationIsRefused(t *testing.T) {
 	}
 	w := newWorld(t, migrationOf("m"))
 	w.phase(v1.MigrationFailed)
+}
+
+// What a policy says is recorded, so that an administrator sees why a migration runs as it does.
+func TestPolicyIsRecorded(t *testing.T) {
+	vmi := runningVMI()
+	vmi.Labels = map[string]string{"app": "web"}
+	p := policyOf("gentle", map[string]string{"app": "web"}, nil)
+	yes := true
+	p.Spec.AllowPostCopy = &yes
+	w := newWorld(t, vmi, sourcePod(vmi), migrationOf("m"), &p, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}})
+	w.started()
+	state := w.vmi(nil).Status.MigrationState
+	if state.MigrationPolicyName == nil || *state.MigrationPolicyName != "gentle" || !*state.VMIMConfigurationOptions.AllowPostCopy {
+		t.Errorf("%+v", state)
+	}
 }
 
 func TestFailureOnTheNodesEndsTheMigrationAndTheTargetPod(t *testing.T) {

@@ -14,7 +14,6 @@ import (
 	v1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"virtctl/internal/clusterconfig"
 	"virtctl/internal/libvirt/layout"
 )
 
@@ -130,12 +129,16 @@ func (r *Reconciler) handOver(ctx context.Context, p *pass) error {
 		p.after = retryAdmission
 		return nil
 	}
+	settings, policy, err := r.settings(ctx, p.vmi)
+	if err != nil {
+		return err
+	}
 	next := p.vmi.DeepCopy()
 	next.Status.MigrationState = &v1.VirtualMachineInstanceMigrationState{
 		MigrationUID: p.migration.UID, Mode: v1.MigrationPreCopy,
 		SourceNode: p.source.Spec.NodeName, SourcePod: p.source.Name,
 		TargetNode: p.target.Spec.NodeName, TargetPod: p.target.Name,
-		VMIMConfigurationOptions: effective(r.Config.Get().Migration),
+		VMIMConfigurationOptions: settings, MigrationPolicyName: policy,
 	}
 	if next.Labels == nil {
 		next.Labels = map[string]string{}
@@ -149,18 +152,4 @@ func (r *Reconciler) handOver(ctx context.Context, p *pass) error {
 	r.event(p.migration, corev1.EventTypeNormal, reasonHandedOver, "the nodes "+p.source.Spec.NodeName+" and "+p.target.Spec.NodeName+" move the guest")
 	r.enter(p, v1.MigrationPreparingTarget)
 	return nil
-}
-
-// effective is the configuration a migration runs with to its end, whatever becomes of the cluster's.
-func effective(m clusterconfig.Migration) *v1.VMIMConfigurationOptions {
-	bandwidth := m.Bandwidth.DeepCopy()
-	out := &v1.VMIMConfigurationOptions{
-		AllowAutoConverge: &m.AllowAutoConverge, AllowPostCopy: &m.AllowPostCopy, AllowWorkloadDisruption: &m.AllowWorkloadDisruption,
-		BandwidthPerMigration: &bandwidth, CompletionTimeoutPerGiB: &m.CompletionSecondsPerGiB, ProgressTimeout: &m.ProgressSeconds,
-		MaxDowntimeMs: &m.MaxDowntimeMillis, UnsafeMigrationOverride: &m.UnsafeOverride, DisableTLS: &m.DisableTLS,
-	}
-	if m.Network != "" {
-		out.Network = &m.Network
-	}
-	return out
 }

@@ -51,6 +51,7 @@ func (s *Server) Handlers() map[admission.Handler]http.Handler {
 		admission.ValidateEviction:   s.validateEviction,
 
 		admission.ValidateHotplugEviction: s.validateHotplugEviction,
+		admission.ValidateMigrationPolicy: validateMigrationPolicy,
 	}
 	out := make(map[admission.Handler]http.Handler, len(reviewers))
 	for name, r := range reviewers {
