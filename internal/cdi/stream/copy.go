@@ -73,8 +73,8 @@ func (r *run) open(ctx context.Context, in io.Reader) error {
 func (r *run) begin() error {
 	head := r.src.view(0, image.HeadSize)
 	defer head.release()
-	if err := r.src.failure(); err != nil && len(head.b) == 0 {
-		return err
+	if err := r.src.failure(); err != nil {
+		return err // too little came to know what it is
 	}
 	format, comp := image.Sniff(head.b)
 	if comp != image.None {
@@ -83,12 +83,7 @@ func (r *run) begin() error {
 	if r.opts.Format != "" {
 		format = r.opts.Format
 	}
-	switch format {
-	case image.Raw, image.ISO, spooled:
-		r.dec = &rawDecoder{src: r.src, eng: r.eng, kind: format, size: image.Unknown}
-		return r.out.begin(r.rawSize())
-	}
-	return &NeedsSpoolError{Format: format, Reason: "its parts come in any order", Rest: r.src.rest()}
+	return r.decoder(format, head.b)
 }
 
 // rawSize is the disk's size as far as the source's length tells it: it may still have the footer of a fixed VHD.
@@ -98,18 +93,6 @@ func (r *run) rawSize() int64 {
 		return r.out.available
 	}
 	return size
-}
-
-// reopen goes on from a checkpoint.
-func (r *run) reopen() error {
-	c := r.opts.Resume
-	switch c.Format {
-	case image.Raw, image.ISO, spooled:
-		r.dec = &rawDecoder{src: r.src, eng: r.eng, kind: c.Format, pos: c.Offset, size: image.Unknown}
-	default:
-		return fmt.Errorf("a checkpoint of format %q cannot be resumed; start again", c.Format)
-	}
-	return r.out.resume(c)
 }
 
 // loop decodes until the disk is complete.
@@ -142,6 +125,9 @@ func (r *run) checkpoint() error {
 	return nil
 }
 
+// errNoState is a decoder that cannot be resumed from where it is.
+var errNoState = errors.New("there is nothing to go on from")
+
 // snapshot is the state of the work when everything read so far is written.
 func (r *run) snapshot() (Checkpoint, error) {
 	if err := r.eng.settle(); err != nil {
@@ -151,7 +137,8 @@ func (r *run) snapshot() (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, err
 	}
-	off := r.dec.offset()
+	// Past a complete disk only the hash goes on.
+	off := max(r.dec.offset(), r.src.hashed)
 	r.src.hashTo(off)
 	return Checkpoint{
 		Offset: off, Hash: r.hash.midstate(), Format: r.dec.format(), VirtualSize: r.out.virtual,
@@ -167,6 +154,9 @@ func (r *run) stop(err error) error {
 		return err
 	}
 	c, serr := r.snapshot()
+	if errors.Is(serr, errNoState) {
+		return err // the last checkpoint stands
+	}
 	if serr == nil {
 		serr = r.out.sync()
 	}

@@ -94,13 +94,6 @@ func (e *engine) close() {
 	e.done.Wait()
 }
 
-// worker holds what one goroutine uses again and again.
-type worker struct {
-	out []byte
-}
-
-func (w *worker) close() {}
-
 // decoder reads one format.
 type decoder interface {
 	// step handles some of the source; true when the disk is complete. Data goes to the engine.

@@ -188,6 +188,9 @@ func (s *source) chunkAt(off int64) view {
 
 // advance forgets everything before to, after it was hashed.
 func (s *source) advance(to int64) {
+	if len(s.window) == 0 || s.window[0].end() > to {
+		return
+	}
 	s.hashTo(to)
 	n := 0
 	for _, c := range s.window {

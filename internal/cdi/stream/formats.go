@@ -1,0 +1,90 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+
+	"virtctl/internal/cdi/image"
+)
+
+// decoder chooses the decoder for a format by the image's head, and prepares the target. Only then is anything changed.
+func (r *run) decoder(format image.Format, head []byte) error {
+	var err error
+	size := int64(0)
+	switch format {
+	case image.Raw, image.ISO, spooled:
+		r.dec = &rawDecoder{src: r.src, eng: r.eng, kind: format, size: image.Unknown}
+		size = r.rawSize()
+	case image.QCOW2, image.VDI, image.VPC:
+		d := &mapped{src: r.src, eng: r.eng}
+		if err = openMapped(format, head, d); err == nil {
+			r.dec, size = d, d.virtual()
+		}
+	default:
+		err = &NeedsSpoolError{Format: format, Reason: "its parts come in any order"}
+	}
+	var ns *NeedsSpoolError
+	if errors.As(err, &ns) {
+		ns.Rest = r.src.rest()
+	}
+	if err != nil {
+		return err
+	}
+	return r.out.begin(size)
+}
+
+// openMapped reads a header and announces the first table.
+func openMapped(format image.Format, head []byte, d *mapped) error {
+	switch format {
+	case image.QCOW2:
+		h, err := image.ParseQCOW2(head)
+		if err != nil {
+			return err
+		}
+		return newQCOW2(h, d)
+	case image.VDI:
+		h, err := image.ParseVDI(head)
+		if err != nil {
+			return err
+		}
+		return newBlocks(newVDI(h), d)
+	default:
+		return openVPC(head, d)
+	}
+}
+
+func openVPC(head []byte, d *mapped) error {
+	f, err := image.ParseVPCFooter(head)
+	if err != nil {
+		return err
+	}
+	if f.Fixed {
+		return &image.CorruptError{Format: image.VPC, Detail: "a fixed image has its footer at the end"}
+	}
+	if f.DynamicOffset+image.VPCDynamicSize > int64(len(head)) {
+		return &NeedsSpoolError{Format: image.VPC, Reason: "its second header is far from its first"}
+	}
+	h, err := image.ParseVPCDynamic(head[f.DynamicOffset:], f)
+	if err != nil {
+		return err
+	}
+	return newBlocks(newVPC(f, h), d)
+}
+
+// reopen goes on from a checkpoint.
+func (r *run) reopen() error {
+	c := r.opts.Resume
+	switch c.Format {
+	case image.Raw, image.ISO, spooled:
+		r.dec = &rawDecoder{src: r.src, eng: r.eng, kind: c.Format, pos: c.Offset, size: image.Unknown}
+	case image.QCOW2, image.VDI, image.VPC:
+		d, err := restoreMapped(c, r.src, r.eng)
+		if err != nil {
+			return err
+		}
+		r.dec = d
+	default:
+		return fmt.Errorf("a checkpoint of format %q cannot be resumed; start again", c.Format)
+	}
+	return r.out.resume(c)
+}
