@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"virtctl/internal/server/api"
+	cdioperator "virtctl/internal/server/cdi/operator"
 	"virtctl/internal/server/controller"
 	"virtctl/internal/server/operator"
 	"virtctl/internal/version"
@@ -23,7 +24,8 @@ func main() {
 		Use: "virt-server", Short: "The cluster-side roles of virtctl", Version: version.Version(),
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(operator.Command(), api.Command(), controller.Command())
+	root.AddCommand(operator.Command(), api.Command(), controller.Command(),
+		cdioperator.Command())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)

@@ -19,6 +19,12 @@ var (
 // API is the KubeVirt release whose public API this build speaks.
 const API = "v1.9.0"
 
+// StorageAPI is the CDI release whose public API this build speaks.
+const StorageAPI = "v1.66.0"
+
+// Storage is what CDI's components say their version is.
+func Storage() string { return StorageAPI + "+virtctl." + version[1:] }
+
 // Info has the shape of the public version endpoint (upstream clients decode it).
 type Info struct {
 	GitVersion   string `json:"gitVersion"`

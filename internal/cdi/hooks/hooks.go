@@ -70,11 +70,11 @@ func All() []Hook {
 	}
 }
 
-// PVCMutate is the configuration of the webhook that fills claims from their class's StorageProfile. It is installed only
-// when the gate is on.
+// PVCMutate is the configuration of the webhook that fills claims from their class's StorageProfile. It is installed unless the
+// configuration's webhookPvcRendering is RenderingDisabled.
 const (
-	PVCMutate     = "cdi-api-pvc-mutate"
-	GateRendering = "WebhookPvcRendering"
+	PVCMutate         = "cdi-api-pvc-mutate"
+	RenderingDisabled = "Disabled"
 )
 
 // Configuration makes the webhook's configuration for a platform in the namespace. ca signs the certificate of the service

@@ -1,0 +1,71 @@
+package operator
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"virtctl/internal/cdi/names"
+)
+
+// config keeps the CDIConfig what the CDI resource says. Once the resource has taken over what a CDIConfig said before it, which
+// an annotation records, the CDIConfig is read-only: changes to its specification are taken back. Its status belongs to
+// cdi-deployment.
+func (r *Reconciler) config(ctx context.Context, cdi *cdiv1.CDI) error {
+	if err := r.watchConfig(); err != nil {
+		return err
+	}
+	config := &cdiv1.CDIConfig{}
+	err := r.client.Get(ctx, client.ObjectKey{Name: names.CDIConfig}, config)
+	missing := apierrors.IsNotFound(err)
+	if err != nil && !missing {
+		return fmt.Errorf("read the CDIConfig: %w", err)
+	}
+	takeOver(cdi, config)
+	wanted := config.DeepCopy()
+	wanted.Name = names.CDIConfig
+	wanted.Spec = cdiv1.CDIConfigSpec{}
+	if cdi.Spec.Config != nil {
+		wanted.Spec = *cdi.Spec.Config.DeepCopy()
+	}
+	if wanted.Labels == nil {
+		wanted.Labels = map[string]string{}
+	}
+	wanted.Labels[names.LabelManagedBy], wanted.Labels[names.LabelComponent] = managedBy, ""
+	wanted.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(cdi, cdiv1.CDIGroupVersionKind)}
+	switch {
+	case missing:
+		err = r.client.Create(ctx, wanted)
+		if apierrors.IsAlreadyExists(err) {
+			return nil // the watch shows it soon
+		}
+	case equality.Semantic.DeepEqual(config, wanted):
+		return nil
+	default:
+		err = r.client.Update(ctx, wanted)
+	}
+	if err != nil {
+		return fmt.Errorf("write the CDIConfig: %w", err)
+	}
+	return nil
+}
+
+// takeOver makes the CDI resource the authority: what a CDIConfig from before said is copied into it, unless it says something
+// itself.
+func takeOver(cdi *cdiv1.CDI, config *cdiv1.CDIConfig) {
+	if _, done := cdi.Annotations[names.AnnConfigAuthority]; done {
+		return
+	}
+	if cdi.Spec.Config == nil && !equality.Semantic.DeepEqual(config.Spec, cdiv1.CDIConfigSpec{}) {
+		cdi.Spec.Config = config.Spec.DeepCopy()
+	}
+	if cdi.Annotations == nil {
+		cdi.Annotations = map[string]string{}
+	}
+	cdi.Annotations[names.AnnConfigAuthority] = ""
+}

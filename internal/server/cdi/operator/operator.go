@@ -1,0 +1,158 @@
+// Package operator is the role that reconciles the CDI resource into everything of CDI that is installed.
+package operator
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+
+	"github.com/spf13/cobra"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	klabels "k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"virtctl/internal/apply"
+	"virtctl/internal/cdi/names"
+	"virtctl/internal/drift"
+	"virtctl/internal/footprint"
+)
+
+// FieldManager owns what the operator applies.
+const FieldManager = "cdi-operator"
+
+type options struct {
+	namespace string
+	images    images
+	port      int
+	verbosity int
+}
+
+// images says where the platform's images are.
+type images struct {
+	registry, tag string
+	pullPolicy    corev1.PullPolicy
+}
+
+// Command is `virt-server cdi-operator`.
+func Command() *cobra.Command {
+	opts := options{
+		namespace: os.Getenv("NAMESPACE"),
+		images: images{
+			registry: os.Getenv("IMAGE_REGISTRY"), tag: os.Getenv("IMAGE_TAG"),
+			pullPolicy: corev1.PullPolicy(os.Getenv("IMAGE_PULL_POLICY")),
+		},
+	}
+	cmd := &cobra.Command{
+		Use:   "cdi-operator",
+		Short: "Reconcile the CDI resource into the installed data importer",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return run(cmd.Context(), opts)
+		},
+	}
+	cmd.Flags().StringVar(&opts.namespace, "namespace", opts.namespace, "namespace the platform lives in")
+	cmd.Flags().StringVar(&opts.images.registry, "image-registry", opts.images.registry, "registry and path of the platform's images")
+	cmd.Flags().StringVar(&opts.images.tag, "image-tag", opts.images.tag, "tag of the platform's images")
+	cmd.Flags().IntVar(&opts.port, "port", 8443, "port of metrics and health")
+	cmd.Flags().IntVarP(&opts.verbosity, "verbosity", "v", 2, "log verbosity")
+	return cmd
+}
+
+func run(ctx context.Context, opts options) error {
+	if opts.namespace == "" || opts.images.registry == "" || opts.images.tag == "" {
+		return fmt.Errorf("namespace, image registry and image tag are needed: set NAMESPACE, IMAGE_REGISTRY and IMAGE_TAG")
+	}
+	ctrl.SetLogger(klog.Background())
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("find the API server: %w", err)
+	}
+	mgr, err := newManager(config, opts)
+	if err != nil {
+		return err
+	}
+	if err := addReconciler(mgr, opts); err != nil {
+		return err
+	}
+	if err := mgr.Add(footprint.Trimmer{Log: mgr.GetLogger()}); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
+}
+
+func addReconciler(mgr ctrl.Manager, opts options) error {
+	dyn, err := dynamic.NewForConfig(mgr.GetConfig())
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	r := &Reconciler{
+		client: mgr.GetClient(), direct: mgr.GetAPIReader(), mapper: mgr.GetRESTMapper(), cache: mgr.GetCache(),
+		namespace: opts.namespace, images: opts.images,
+		applier: &drift.Tracker{
+			Applier: apply.Applier{Client: dyn, Mapper: mgr.GetRESTMapper(), Manager: FieldManager}, Reader: mgr.GetClient(),
+		},
+	}
+	_, err = r.mapper.RESTMapping(constraintGVK.GroupKind(), constraintGVK.Version)
+	r.constraints = err == nil
+	return r.setup(mgr)
+}
+
+// Scheme knows every type the operator reads as itself; everything else is watched by its metadata only.
+func Scheme() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(corev1.AddToScheme(scheme))
+	utilruntime.Must(appsv1.AddToScheme(scheme))
+	utilruntime.Must(cdiv1.AddToScheme(scheme))
+	return scheme
+}
+
+func newManager(config *rest.Config, opts options) (manager.Manager, error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // the API server's priority and fairness is the limit
+	ours := klabels.SelectorFromSet(klabels.Set{names.LabelManagedBy: managedBy})
+	inNamespace := map[string]cache.Config{opts.namespace: {}}
+	healthy := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
+	mgr, err := ctrl.NewManager(config, manager.Options{
+		Scheme: Scheme(),
+		Cache: cache.Options{
+			DefaultLabelSelector: ours,
+			ByObject: map[client.Object]cache.ByObject{
+				&cdiv1.CDI{}:               {Label: klabels.Everything()},
+				&cdiv1.CDIConfig{}:         {Label: klabels.Everything()},
+				&appsv1.Deployment{}:       {Namespaces: inNamespace},
+				&corev1.Secret{}:           {Namespaces: inNamespace},
+				&corev1.ConfigMap{}:        {Namespaces: inNamespace},
+				drift.Metadata(serviceGVK): {Namespaces: inNamespace},
+				drift.Metadata(accountGVK): {Namespaces: inNamespace},
+				drift.Metadata(budgetGVK):  {Namespaces: inNamespace},
+				drift.Metadata(roleGVK):    {Namespaces: inNamespace},
+			},
+			DefaultTransform: cache.TransformStripManagedFields(),
+		},
+		LeaderElection:                true,
+		LeaderElectionID:              FieldManager,
+		LeaderElectionNamespace:       opts.namespace,
+		LeaderElectionReleaseOnCancel: true,
+		Metrics: metricsserver.Options{
+			BindAddress: fmt.Sprintf(":%d", opts.port), SecureServing: true,
+			ExtraHandlers: map[string]http.Handler{"/healthz": healthy, "/readyz": healthy},
+		},
+		HealthProbeBindAddress: "0",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start the manager: %w", err)
+	}
+	return mgr, nil
+}
