@@ -56,6 +56,7 @@ func TestFigures(t *testing.T) {
 		{"power", false, (*bench).power},
 		{"writes", false, (*bench).writes},
 		{"memory", false, (*bench).idleMemory},
+		{"disks", false, (*bench).disks},
 		{"cli", false, (*bench).cli},
 		{"many", false, (*bench).many},
 		{"uninstall", false, (*bench).uninstall},
