@@ -63,6 +63,8 @@ type Installer struct {
 	dynamic dynamic.Interface
 	client  *client.Client
 	mapper  *client.Mapper
+	// foreignCDI is the CDI resource of an installation that is not ours.
+	foreignCDI string
 }
 
 // Kinds the installer reads and watches.
@@ -102,15 +104,19 @@ func (i *Installer) applier() *apply.Applier {
 	return &apply.Applier{Client: i.dynamic, Mapper: ownKinds{i.mapper}, Manager: FieldManager, DryRun: i.DryRun}
 }
 
-// ownKinds knows the KubeVirt kind without asking: what the API server says it serves may be a moment behind the definition
+// ownKinds knows the KubeVirt and the CDI kind without asking: what the API server says it serves may be a moment behind the definition
 // that has just been established.
 type ownKinds struct{ *client.Mapper }
 
 // RESTMapping finds the resource of a kind.
 func (m ownKinds) RESTMapping(kind schema.GroupKind, versions ...string) (*meta.RESTMapping, error) {
-	own := KubeVirtResource.GroupVersion().WithKind("KubeVirt")
-	if kind == own.GroupKind() {
-		return &meta.RESTMapping{Resource: KubeVirtResource, GroupVersionKind: own, Scope: meta.RESTScopeNamespace}, nil
+	for _, own := range []meta.RESTMapping{
+		{Resource: KubeVirtResource, GroupVersionKind: KubeVirtResource.GroupVersion().WithKind("KubeVirt"), Scope: meta.RESTScopeNamespace},
+		{Resource: CDIResource, GroupVersionKind: CDIResource.GroupVersion().WithKind("CDI"), Scope: meta.RESTScopeRoot},
+	} {
+		if kind == own.GroupVersionKind.GroupKind() {
+			return &own, nil
+		}
 	}
 	return m.Mapper.RESTMapping(kind, versions...)
 }
@@ -198,6 +204,9 @@ func (i *Installer) prepare(ctx context.Context, out *Outcome) error {
 		if tag := operatorTag(deployment); tag != i.Tag {
 			out.Previous = tag
 		}
+	}
+	if err := i.findCDI(ctx); err != nil {
+		return err
 	}
 	if i.Replicas == 0 {
 		nodes, err := i.dynamic.Resource(nodeResource).List(ctx, metav1.ListOptions{Limit: 2})

@@ -58,7 +58,7 @@ func (i *Installer) Preflight(ctx context.Context) ([]Check, error) {
 	for k := range nodes.Items {
 		checks = append(checks, runtimeCheck(&nodes.Items[k]))
 	}
-	checks = append(checks, i.storageCheck(ctx), i.existingCheck(ctx))
+	checks = append(checks, i.storageCheck(ctx), i.existingCheck(ctx), i.storageExisting(ctx))
 	return checks, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"virtctl/internal/apply"
 	"virtctl/internal/crds"
@@ -50,19 +51,27 @@ func (i *Installer) stages() ([]stage, error) {
 	base := components.Options{
 		Namespace: i.Namespace, Registry: i.Registry, Tag: i.Tag, PullPolicy: i.PullPolicy, Replicas: max(i.Replicas, 1), Verbosity: 2,
 	}
-	var bootstrap []*unstructured.Unstructured
-	for _, obj := range components.Bootstrap(base) {
+	bootstrap, err := marked(components.Bootstrap(base))
+	if err != nil {
+		return nil, err
+	}
+	return i.storage([]stage{
+		{objects: []*unstructured.Unstructured{mark(definition)}, settled: i.definitionsServed},
+		{objects: bootstrap},
+		{objects: []*unstructured.Unstructured{i.kubeVirt()}},
+	})
+}
+
+func marked(objects []runtime.Object) ([]*unstructured.Unstructured, error) {
+	out := make([]*unstructured.Unstructured, 0, len(objects))
+	for _, obj := range objects {
 		u, err := apply.Unstructured(obj)
 		if err != nil {
 			return nil, err
 		}
-		bootstrap = append(bootstrap, mark(u))
+		out = append(out, mark(u))
 	}
-	return []stage{
-		{objects: []*unstructured.Unstructured{mark(definition)}, settled: i.definitionServed},
-		{objects: bootstrap},
-		{objects: []*unstructured.Unstructured{i.kubeVirt()}},
-	}, nil
+	return out, nil
 }
 
 // mark tells whose object it is: the operator leaves what virtctl installed alone.
@@ -89,14 +98,19 @@ func (i *Installer) kubeVirt() *unstructured.Unstructured {
 	return mark(kv)
 }
 
-// definitionServed waits until the API server serves the KubeVirt kind.
-func (i *Installer) definitionServed(ctx context.Context) error {
-	name := "kubevirts.kubevirt.io"
-	err := i.until(ctx, i.dynamic.Resource(crdResource), name, func(crd *unstructured.Unstructured) (bool, error) {
-		return condition(crd, "Established") == "True", nil
-	})
-	if err != nil {
-		return fmt.Errorf("wait for the KubeVirt kind to be served: %w", err)
+// definitionsServed waits until the API server serves the kinds the operators reconcile.
+func (i *Installer) definitionsServed(ctx context.Context) error {
+	served := []string{"kubevirts.kubevirt.io"}
+	if i.foreignCDI == "" {
+		served = append(served, "cdis.cdi.kubevirt.io")
+	}
+	for _, name := range served {
+		err := i.until(ctx, i.dynamic.Resource(crdResource), name, func(crd *unstructured.Unstructured) (bool, error) {
+			return condition(crd, "Established") == "True", nil
+		})
+		if err != nil {
+			return fmt.Errorf("wait for %s to be served: %w", name, err)
+		}
 	}
 	i.mapper.Reset()
 	return nil

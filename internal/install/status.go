@@ -39,6 +39,7 @@ type Status struct {
 	Components []Component `json:"components"`
 	Nodes      []Node      `json:"nodes"`
 	VMs        Count       `json:"virtualMachines"`
+	Storage    *Storage    `json:"storage,omitempty"`
 }
 
 // Node says whether VMs can run there.
@@ -75,6 +76,9 @@ func (i *Installer) Status(ctx context.Context) (*Status, error) {
 	if err := i.nodes(ctx, out); err != nil {
 		return nil, err
 	}
+	if out.Storage, err = i.storageStatus(ctx); err != nil {
+		return nil, err
+	}
 	i.count(ctx, out)
 	out.judge(kv)
 	return out, nil
@@ -97,6 +101,9 @@ func (s *Status) judge(kv *unstructured.Unstructured) {
 	}
 	if status, message := conditionText(kv, "Available"); status != "True" && len(troubles) == 0 {
 		troubles = append(troubles, "not available: "+message)
+	}
+	if s.Storage != nil && s.Storage.Trouble != "" {
+		troubles = append(troubles, "data importer: "+s.Storage.Trouble)
 	}
 	usable := 0
 	for _, n := range s.Nodes {
@@ -158,7 +165,7 @@ func component(obj *unstructured.Unstructured, pods []unstructured.Unstructured,
 		}
 	}
 	for k := range pods {
-		if pods[k].GetLabels()["kubevirt.io"] == c.Name {
+		if pods[k].GetLabels()["app.kubernetes.io/component"] == c.Name {
 			if trouble := podTrouble(&pods[k]); trouble != "" {
 				c.Trouble = trouble
 			}

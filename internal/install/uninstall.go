@@ -10,16 +10,20 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
 	"virtctl/internal/apply"
 )
 
-// ErrWorkloads is why an installation with virtual machines is not removed.
-var ErrWorkloads = errors.New("virtual machines exist")
+// ErrWorkloads is why an installation with virtual machines or data volumes is not removed.
+var ErrWorkloads = errors.New("virtual machines or data volumes exist")
 
 // Uninstall removes the platform. Virtual machines are removed with it only when removeVMs says so.
 func (i *Installer) Uninstall(ctx context.Context, removeVMs bool) error {
+	if err := i.findCDI(ctx); err != nil {
+		return err
+	}
 	if !removeVMs {
 		if err := i.refuseWorkloads(ctx); err != nil {
 			return err
@@ -34,9 +38,13 @@ func (i *Installer) Uninstall(ctx context.Context, removeVMs bool) error {
 	if err := i.removeKubeVirt(ctx, kubeVirts); err != nil {
 		return err
 	}
+	// CDI goes after the machines whose disks are its volumes.
+	if err := i.removeCDI(ctx); err != nil {
+		return err
+	}
 	slices.Reverse(objects)
 	for _, obj := range objects {
-		if obj.GetKind() == "KubeVirt" {
+		if obj.GetKind() == "KubeVirt" || obj.GetKind() == "CDI" {
 			continue
 		}
 		result, err := i.applier().Delete(ctx, obj)
@@ -56,13 +64,17 @@ func (i *Installer) Uninstall(ctx context.Context, removeVMs bool) error {
 func (i *Installer) refuseWorkloads(ctx context.Context) error {
 	var names []string
 	seen := map[string]bool{}
-	for _, resource := range []dynamic.NamespaceableResourceInterface{i.dynamic.Resource(vmResource), i.dynamic.Resource(vmiResource)} {
-		list, err := resource.List(ctx, metav1.ListOptions{Limit: 10})
+	resources := []schema.GroupVersionResource{vmResource, vmiResource}
+	if i.foreignCDI == "" {
+		resources = append(resources, dataVolumeResource)
+	}
+	for _, resource := range resources {
+		list, err := i.dynamic.Resource(resource).List(ctx, metav1.ListOptions{Limit: 10})
 		if apierrors.IsNotFound(err) {
 			continue
 		}
 		if err != nil {
-			return i.explain(fmt.Errorf("look for virtual machines: %w", err))
+			return i.explain(fmt.Errorf("look for virtual machines and their disks: %w", err))
 		}
 		for _, item := range list.Items {
 			if name := item.GetNamespace() + "/" + item.GetName(); !seen[name] {
@@ -74,7 +86,7 @@ func (i *Installer) refuseWorkloads(ctx context.Context) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %s: delete them, or use --delete-vms to remove them and what is on their ephemeral disks", ErrWorkloads, strings.Join(names, ", "))
+	return fmt.Errorf("%w: %s: delete them, or use --delete-vms to remove them and what is on their disks", ErrWorkloads, strings.Join(names, ", "))
 }
 
 // installed is what the inventory names, or, without one, what this version would install.

@@ -99,6 +99,9 @@ func (i *Installer) await(ctx context.Context, out *Outcome) error {
 	if err := i.awaitReady(ctx); err != nil {
 		return err
 	}
+	if err := i.awaitCDI(ctx); err != nil {
+		return err
+	}
 	if i.Emulation == EmulationAuto {
 		works, err := i.anyNodeVirtualizes(ctx)
 		if err != nil {
@@ -125,13 +128,7 @@ func (i *Installer) awaitReady(ctx context.Context) error {
 		if i.ready(kv) {
 			return true, nil
 		}
-		for _, kind := range []string{"Degraded", "Progressing"} {
-			if status, message := conditionText(kv, kind); status == "True" && message != last {
-				last = message
-				i.Report(Step{Text: message})
-				break
-			}
-		}
+		i.progress(kv, &last)
 		return false, nil
 	})
 	if errors.Is(err, context.DeadlineExceeded) {
