@@ -170,7 +170,7 @@ func (r *Reader) failed(err error) error {
 	}
 	r.mark = r.offset
 	if r.failures++; r.failures >= r.policy.Attempts {
-		return fmt.Errorf("given up after %d attempts at byte %d: %w", r.failures, r.offset, err)
+		return &GivenUpError{Attempts: r.failures, Offset: r.offset, Err: err}
 	}
 	r.retries++
 	if !r.policy.wait(r.ctx, r.failures) {
@@ -234,3 +234,30 @@ func newWatch(limit time.Duration, cancel context.CancelCauseFunc) *watch {
 func (w *watch) resume() { w.timer.Reset(w.limit) }
 func (w *watch) pause()  { w.timer.Stop() }
 func (w *watch) stop()   { w.timer.Stop(); w.cancel(context.Canceled) }
+
+// GivenUpError is a source that failed too often. It may work later.
+type GivenUpError struct {
+	Attempts int
+	Offset   int64
+	Err      error
+}
+
+func (e *GivenUpError) Error() string {
+	return fmt.Sprintf("given up after %d attempts at byte %d: %v", e.Attempts, e.Offset, e.Err)
+}
+
+func (e *GivenUpError) Unwrap() error { return e.Err }
+
+// Retry does what Reader does for a request that is no stream.
+func Retry(ctx context.Context, policy Policy, try func() error) error {
+	r := &Reader{policy: policy, ctx: ctx}
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		if err := r.failed(err); err != nil {
+			return err
+		}
+	}
+}

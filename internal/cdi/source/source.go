@@ -60,3 +60,10 @@ func Fatal(err error) (*FatalError, bool) {
 	ok := errors.As(err, &f)
 	return f, ok
 }
+
+// Stream is an object that is being read.
+type Stream interface {
+	io.ReadCloser
+	// Info is what the source said about the object.
+	Info() Info
+}

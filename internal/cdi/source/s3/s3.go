@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/smithy-go/encoding/httpbinding"
 
 	"virtctl/internal/cdi/source"
 	"virtctl/internal/cdi/source/web"
@@ -40,6 +41,8 @@ func (s Source) Object() (*web.Object, error) {
 	if bucket, key, _ := strings.Cut(strings.Trim(u.Path, "/"), "/"); bucket == "" || (key == "" && !strings.HasSuffix(u.Hostname(), ".amazonaws.com")) {
 		return nil, source.Fatalf(source.ReasonUnusable, "the s3 URL %s names no object: it must be https://server/bucket/key", u.Redacted())
 	}
+	// Signatures are of the path as S3 escapes it: more than URLs need.
+	u.RawPath = httpbinding.EscapePath(u.Path, false)
 	client, err := web.NewClient(u, s.Options)
 	if err != nil {
 		return nil, err

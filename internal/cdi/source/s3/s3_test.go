@@ -57,13 +57,13 @@ func policy() source.Policy {
 func s3server(t *testing.T, data []byte) (*httptest.Server, *cutting) {
 	t.Helper()
 	backend := s3mem.New()
-	if err := backend.CreateBucket("images"); err != nil {
+	if err := backend.CreateBucket(context.Background(), "images"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := backend.PutObject(context.Background(), "images", "dir/disk 1+ü.img", map[string]string{}, bytes.NewReader(data), int64(len(data))); err != nil {
 		t.Fatal(err)
 	}
-	fake := gofakes3.New(backend, gofakes3.WithV4Auth(map[string]string{"me": "secret"}))
+	fake := gofakes3.New(backend, gofakes3.WithV4Auth(map[string]string{"reader": "secret"}))
 	cut := &cutting{Handler: fake.Server(), n: 300_000}
 	server := httptest.NewServer(cut)
 	server.Config.ErrorLog = nil
@@ -88,7 +88,7 @@ func TestSignedReadIsContinued(t *testing.T) {
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 	server, cut := s3server(t, data)
 	cut.left.Store(2)
-	got, err := read(Source{URL: server.URL + "/images/dir/disk%201+%C3%BC.img", AccessKey: "me", SecretKey: "secret"})
+	got, err := read(Source{URL: server.URL + "/images/dir/disk%201+%C3%BC.img", AccessKey: "reader", SecretKey: "secret"})
 	if err != nil || !bytes.Equal(got, data) {
 		t.Fatalf("%d of %d bytes: %v", len(got), len(data), err)
 	}
@@ -100,10 +100,10 @@ func TestSignedReadIsContinued(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	server, _ := s3server(t, []byte("x"))
 	for name, s := range map[string]Source{
-		"wrong key":      {URL: server.URL + "/images/dir/disk", AccessKey: "me", SecretKey: "wrong"},
-		"unknown user":   {URL: server.URL + "/images/dir/disk", AccessKey: "you", SecretKey: "secret"},
+		"wrong key":      {URL: server.URL + "/images/dir/disk", AccessKey: "reader", SecretKey: "wrong"},
+		"unknown user":   {URL: server.URL + "/images/dir/disk", AccessKey: "stranger", SecretKey: "secret"},
 		"anonymous":      {URL: server.URL + "/images/dir/disk"},
-		"no such object": {URL: server.URL + "/images/none", AccessKey: "me", SecretKey: "secret"},
+		"no such object": {URL: server.URL + "/images/none", AccessKey: "reader", SecretKey: "secret"},
 		"no object":      {URL: server.URL + "/images"},
 		"no server":      {URL: "s3:///images/x"},
 	} {
@@ -127,7 +127,7 @@ func TestRegionTheServerWants(t *testing.T) {
 		http.ServeContent(w, r, "x", time.Unix(1, 0), strings.NewReader("image"))
 	}))
 	t.Cleanup(server.Close)
-	got, err := read(Source{URL: server.URL + "/b/k", AccessKey: "me", SecretKey: "secret"})
+	got, err := read(Source{URL: server.URL + "/b/k", AccessKey: "reader", SecretKey: "secret"})
 	if err != nil || string(got) != "image" || len(regions) != 2 {
 		t.Fatalf("%q, %v, %v", got, err, regions)
 	}

@@ -42,8 +42,8 @@ func detail(resp *http.Response) string {
 	return " (it says: " + text + ")"
 }
 
-// explain tells failures to connect that last from those that may pass.
-func explain(u *url.URL, err error) error {
+// Explain tells failures to connect that last from those that may pass.
+func Explain(u *url.URL, err error) error {
 	var (
 		authority x509.UnknownAuthorityError
 		name      x509.HostnameError

@@ -31,10 +31,16 @@ type Object struct {
 // Open is source.Object.
 func (o *Object) Open(ctx context.Context, offset int64, pin source.Info) (io.ReadCloser, source.Info, error) {
 	none := source.Info{}
-	resp, err := o.get(ctx, offset, pin)
+	part := byteRange(offset, pin.Size)
+	resp, err := o.get(ctx, part, pin)
 	if err == nil && o.Refused != nil && resp.StatusCode >= 300 && o.Refused(resp) {
 		resp.Body.Close()
-		resp, err = o.get(ctx, offset, pin)
+		resp, err = o.get(ctx, part, pin)
+	}
+	if err == nil && offset == 0 && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		// An empty file, or a server that does not know open ranges.
+		resp.Body.Close()
+		resp, err = o.get(ctx, "", pin)
 	}
 	if err != nil {
 		return nil, none, err
@@ -47,7 +53,15 @@ func (o *Object) Open(ctx context.Context, offset int64, pin source.Info) (io.Re
 	return body, info, nil
 }
 
-func (o *Object) get(ctx context.Context, offset int64, pin source.Info) (*http.Response, error) {
+// byteRange asks for everything from offset on. The end is named when it is known, as a few servers want it.
+func byteRange(offset, size int64) string {
+	if size > offset {
+		return fmt.Sprintf("bytes=%d-%d", offset, size-1)
+	}
+	return fmt.Sprintf("bytes=%d-", offset)
+}
+
+func (o *Object) get(ctx context.Context, part string, pin source.Info) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, o.URL.String(), nil)
 	if err != nil {
 		return nil, source.Fatalf(source.ReasonUnusable, "the source URL cannot be used: %w", err)
@@ -55,8 +69,8 @@ func (o *Object) get(ctx context.Context, offset int64, pin source.Info) (*http.
 	req.Header.Set("User-Agent", UserAgent)
 	// What is asked for are the file's own bytes.
 	req.Header.Set("Accept-Encoding", "identity")
-	req.Header.Set("Range", "bytes="+strconv.FormatInt(offset, 10)+"-")
-	if offset > 0 && pin.Identity != "" {
+	if part != "" {
+		req.Header.Set("Range", part)
 		if condition := ifRange(pin.Identity); condition != "" {
 			req.Header.Set("If-Range", condition)
 		}
@@ -68,7 +82,7 @@ func (o *Object) get(ctx context.Context, offset int64, pin source.Info) (*http.
 	}
 	resp, err := o.Client.Do(req)
 	if err != nil {
-		return nil, explain(o.URL, err)
+		return nil, Explain(o.URL, err)
 	}
 	return resp, nil
 }
@@ -87,7 +101,10 @@ func (o *Object) accept(resp *http.Response, offset int64, pin source.Info) (io.
 		}
 		info.Size, info.Ranges = total, true
 	case http.StatusOK:
-		info.Size = resp.ContentLength
+		info.Size, info.Ranges = resp.ContentLength, resp.Header.Get("Accept-Ranges") == "bytes" && offset == 0
+		if info.Size == 0 {
+			return nil, info, source.Fatalf(source.ReasonUnusable, "%s is empty: there is nothing to import", o.URL.Redacted())
+		}
 	case http.StatusRequestedRangeNotSatisfiable:
 		return o.outside(resp, info, offset, pin)
 	default:
@@ -96,7 +113,7 @@ func (o *Object) accept(resp *http.Response, offset int64, pin source.Info) (io.
 	if pin.Identity != "" && !same(pin, info) {
 		return nil, info, fmt.Errorf("%w (%s, %d bytes before; %s, %d bytes now)", source.ErrChanged, pin.Identity, pin.Size, info.Identity, info.Size)
 	}
-	if !info.Ranges && offset > 0 {
+	if resp.StatusCode == http.StatusOK && offset > 0 {
 		// The same file from its beginning: go to where it is wanted.
 		if _, err := io.CopyN(io.Discard, resp.Body, offset); err != nil {
 			return nil, info, fmt.Errorf("read again up to byte %d, since the server cannot continue there: %w", offset, err)
@@ -111,8 +128,6 @@ func (o *Object) outside(resp *http.Response, info source.Info, offset int64, pi
 		info.Size = size
 	}
 	switch {
-	case offset == 0:
-		return nil, info, source.Fatalf(source.ReasonUnusable, "%s is empty: there is nothing to import", o.URL.Redacted())
 	case pin.Size == offset:
 		return io.NopCloser(strings.NewReader("")), pin, nil
 	case info.Size == offset:

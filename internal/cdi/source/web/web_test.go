@@ -130,7 +130,7 @@ func TestCutConnectionsAreContinued(t *testing.T) {
 			f.cuts.Store(3)
 			p := quick()
 			if f.hang {
-				p.Stall = 50 * time.Millisecond
+				p.Stall = 400 * time.Millisecond
 			}
 			data, r, err := read(t, open(t, serve(t, f)), p)
 			if err != nil {
