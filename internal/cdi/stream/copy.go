@@ -12,36 +12,67 @@ import (
 
 // run is one Copy at work.
 type run struct {
-	opts   Options
-	src    *source
-	hash   *hasher
-	out    *target
-	eng    *engine
-	dec    decoder
-	comp   image.Compression
-	ckpt   checkpoints
-	resume bool
+	opts     Options
+	outer    *source // the bytes as they come, which are hashed
+	src      *source // the same, or what was unpacked from them
+	hash     *hasher
+	out      *target
+	eng      *engine
+	dec      decoder
+	comp     image.Compression
+	unpacker *unpacking
+	cancel   func() // of the outer source's reading
+	ckpt     checkpoints
+	resume   bool
 }
 
 func copyTo(ctx context.Context, in io.Reader, path string, opts Options) (Result, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	out, err := openTarget(path, opts)
 	if err != nil {
 		return Result{}, err
 	}
 	defer out.f.Close()
-	r := &run{opts: opts, out: out, eng: newEngine(out), resume: opts.Resume != nil}
+	ctx, cancel := context.WithCancel(ctx)
+	r := &run{opts: opts, out: out, eng: newEngine(out), resume: opts.Resume != nil, cancel: cancel}
 	defer r.eng.close()
 	if err := r.open(ctx, in); err != nil {
-		return Result{}, err
+		return Result{}, r.leave(err)
 	}
+	defer cancel()
 	defer r.hash.close()
-	err = r.loop()
-	if err != nil {
-		return Result{}, r.stop(err)
+	defer r.abandon()
+	if r.unpacker != nil {
+		r.unpacker.rec.off.Store(true)
+	}
+	if err := r.loop(); err != nil {
+		return Result{}, r.stop(r.cause(err))
 	}
 	return r.finish()
+}
+
+// leave gives up before anything was written. The source goes on only as the rest that a NeedsSpoolError hands over.
+func (r *run) leave(err error) error {
+	var ns *NeedsSpoolError
+	if errors.As(err, &ns) && ns.Rest != nil {
+		ns.Rest = &lastReader{r: ns.Rest, done: r.cancel}
+		return err
+	}
+	r.abandon()
+	return err
+}
+
+// lastReader ends the reading ahead when the rest is read.
+type lastReader struct {
+	r    io.Reader
+	done func()
+}
+
+func (l *lastReader) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p)
+	if err != nil {
+		l.done()
+	}
+	return n, err
 }
 
 // open starts reading and finds the decoder.
@@ -55,7 +86,8 @@ func (r *run) open(ctx context.Context, in io.Reader) error {
 		return err
 	}
 	r.hash = h
-	r.src = newSource(ctx, in, off, h)
+	r.outer = newSource(ctx, in, off, h)
+	r.src = r.outer
 	if r.resume {
 		err = r.reopen()
 	} else {
@@ -63,7 +95,7 @@ func (r *run) open(ctx context.Context, in io.Reader) error {
 	}
 	if err != nil {
 		h.close()
-		return err
+		return r.cause(err)
 	}
 	r.ckpt = checkpoints{opts: r.opts, last: off, when: time.Now()}
 	return nil
@@ -71,16 +103,34 @@ func (r *run) open(ctx context.Context, in io.Reader) error {
 
 // begin recognises the format and prepares the target.
 func (r *run) begin() error {
+	if r.opts.Content == SparseClone {
+		return r.decoder(sparseFormat, nil)
+	}
 	head := r.src.view(0, image.HeadSize)
-	defer head.release()
+	defer func() { head.release() }()
 	if err := r.src.failure(); err != nil {
 		return err // too little came to know what it is
 	}
 	format, comp := image.Sniff(head.b)
-	if comp != image.None {
-		return &NeedsSpoolError{Format: format, Reason: "compression " + string(comp), Rest: r.src.rest()}
+	if r.opts.Content == BlockClone {
+		comp = snappy
 	}
-	if r.opts.Format != "" {
+	if comp != image.None {
+		head.release()
+		if err := r.unwrap(comp); err != nil {
+			return err
+		}
+		if head = r.src.view(0, image.HeadSize); r.src.failure() != nil {
+			return r.src.failure()
+		}
+		if format, comp = image.Sniff(head.b); comp != image.None && r.comp != snappy {
+			return &image.RefusedError{Format: image.Raw, Reason: image.Unsupported, Detail: fmt.Sprintf("%s inside %s", comp, r.comp)}
+		}
+	}
+	switch {
+	case r.opts.Content == BlockClone:
+		format = image.Raw // whatever the disk holds, it is a disk already
+	case r.opts.Format != "":
 		format = r.opts.Format
 	}
 	return r.decoder(format, head.b)
@@ -89,6 +139,9 @@ func (r *run) begin() error {
 // rawSize is the disk's size as far as the source's length tells it: it may still have the footer of a fixed VHD.
 func (r *run) rawSize() int64 {
 	size := r.opts.Size
+	if r.comp != image.None {
+		return image.Unknown
+	}
 	if size > r.out.available && size <= r.out.available+image.VPCFooterSize {
 		return r.out.available
 	}
@@ -102,7 +155,7 @@ func (r *run) loop() error {
 		if err = errors.Join(r.eng.failed(), err); err != nil {
 			return err
 		}
-		r.opts.Progress(r.src.have, r.opts.Size)
+		r.opts.Progress(r.outer.arrived.Load(), r.opts.Size)
 		if done {
 			return nil
 		}
@@ -171,7 +224,7 @@ func (r *run) stop(err error) error {
 
 // finish reads the source to its end and completes the disk.
 func (r *run) finish() (Result, error) {
-	n, err := r.src.drain(func(n int64) { r.opts.Progress(n, r.opts.Size) })
+	n, err := r.drain()
 	if err == nil && r.opts.Size > 0 && n != r.opts.Size {
 		err = &SourceError{Offset: n, Err: fmt.Errorf("%w: %d bytes were announced", sizeFault(n, r.opts.Size), r.opts.Size)}
 	}

@@ -15,6 +15,11 @@ func (r *run) decoder(format image.Format, head []byte) error {
 	case image.Raw, image.ISO, spooled:
 		r.dec = &rawDecoder{src: r.src, eng: r.eng, kind: format, size: image.Unknown}
 		size = r.rawSize()
+	case sparseFormat:
+		var d *cloneDecoder
+		if d, err = openClone(r.src, r.eng); err == nil {
+			r.dec, size = d, d.size
+		}
 	case image.QCOW2, image.VDI, image.VPC:
 		d := &mapped{src: r.src, eng: r.eng}
 		if err = openMapped(format, head, d); err == nil {
@@ -25,7 +30,7 @@ func (r *run) decoder(format image.Format, head []byte) error {
 	}
 	var ns *NeedsSpoolError
 	if errors.As(err, &ns) {
-		ns.Rest = r.src.rest()
+		ns.Rest = r.rest()
 	}
 	if err != nil {
 		return err
@@ -83,6 +88,8 @@ func (r *run) reopen() error {
 			return err
 		}
 		r.dec = d
+	case sparseFormat:
+		r.dec = &cloneDecoder{src: r.src, eng: r.eng, pos: c.Offset, size: c.VirtualSize}
 	default:
 		return fmt.Errorf("a checkpoint of format %q cannot be resumed; start again", c.Format)
 	}

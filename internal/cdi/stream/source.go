@@ -9,6 +9,8 @@ import (
 	"hash"
 	"io"
 	"sync/atomic"
+
+	"virtctl/internal/cdi/image"
 )
 
 const (
@@ -57,6 +59,8 @@ type source struct {
 	err    error // why no more chunks come; io.EOF at the good end
 	errc   chan error
 	hash   *hasher // nil when hashing happens elsewhere
+	// arrived is how far the source was read, ahead of the window.
+	arrived atomic.Int64
 }
 
 // newSource starts reading r, whose first byte is at offset off of the whole source.
@@ -89,6 +93,7 @@ func (s *source) read(r io.Reader, off int64, pool chan *chunk) {
 			c.buf, c.off = c.buf[:n], off
 			c.refs.Store(1)
 			off += int64(n)
+			s.arrived.Store(off)
 			s.chunks <- c // has room for every chunk there is
 		}
 		if err != nil {
@@ -140,6 +145,10 @@ func (s *source) more() bool {
 func (s *source) failure() error {
 	if s.err == nil || errors.Is(s.err, io.EOF) {
 		return nil
+	}
+	var ce *image.CompressionError
+	if errors.As(s.err, &ce) {
+		return ce
 	}
 	return &SourceError{Offset: s.have, Err: s.err}
 }
@@ -218,19 +227,22 @@ func (s *source) hashTo(to int64) {
 	}
 }
 
-// drain reads to the end of the source for its hash only, and tells where it ended.
-func (s *source) drain(progress func(int64)) (int64, error) {
-	for {
+// drain reads to the end of the source for its hash only, and tells where it ended. It gives up after limit bytes.
+func (s *source) drain(limit int64, progress func()) (int64, error) {
+	for limit += s.have; ; {
 		s.advance(s.have)
-		progress(s.have)
-		if !s.more() {
+		progress()
+		if !s.more() || s.have > limit {
 			return s.have, s.failure()
 		}
 	}
 }
 
-// rest is the whole source again. Nothing may have been advanced over.
-func (s *source) rest() io.Reader { return &restReader{s: s} }
+// rest is the whole source again, not hashed. Nothing may have been advanced over.
+func (s *source) rest() io.Reader {
+	s.hash = nil
+	return &restReader{s: s}
+}
 
 type restReader struct {
 	s   *source

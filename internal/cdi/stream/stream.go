@@ -30,7 +30,9 @@ type Options struct {
 	GrowTo int64
 	// Preallocation reserves all space, by fallocate or else by writing zeros.
 	Preallocation bool
-	// Format is what the content is; empty recognises it.
+	// Content is how the contract's header x-cdi-content-type calls the stream; empty is a disk image.
+	Content Content
+	// Format is what the disk image is; empty recognises it.
 	Format image.Format
 	// SpillDir is where parts of a qcow2 image that come before their mapping may be put when they outgrow memory.
 	// Empty is the target's directory for a regular file, and nowhere for a device.
@@ -47,6 +49,18 @@ type Options struct {
 	// Progress is called now and then, from one goroutine, with the source's bytes read so far and Size.
 	Progress func(done, total int64)
 }
+
+// Content says what kind of stream comes.
+type Content string
+
+// The kinds of streams. A FilesystemClone and an Archive are for Extract, the others for Copy.
+const (
+	DiskImage       Content = ""
+	BlockClone      Content = "blockdevice-clone"
+	SparseClone     Content = "virtctl-sparse" // of CopyOut
+	FilesystemClone Content = "filesystem-clone"
+	Archive         Content = "archive"
+)
 
 // Result is what a disk was made of.
 type Result struct {
