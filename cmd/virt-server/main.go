@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"virtctl/internal/server/api"
+	cdicontroller "virtctl/internal/server/cdi/controller"
 	cdioperator "virtctl/internal/server/cdi/operator"
 	"virtctl/internal/server/controller"
 	"virtctl/internal/server/operator"
@@ -25,7 +26,7 @@ func main() {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(operator.Command(), api.Command(), controller.Command(),
-		cdioperator.Command())
+		cdicontroller.Command(), cdioperator.Command())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)

@@ -32,11 +32,13 @@ const (
 	ExtraHeadersDir = "/extraheaders" // /N
 	GoogleDir       = "/google"
 	GoogleFile      = "/google/credentials.json"
-	SharedDir       = "/shared"
-	TLSDir          = "/etc/tls" // upload server: tls.crt, tls.key, and ClientCAFile
-	ClientCAFile    = "ca.crt"
-	CloneMount      = "/var/run/cdi/clone/source"
-	Termination     = "/dev/termination-log"
+	// SharedDir is where a node-pulled registry image (EnvPullMethod "node") is mounted as an image volume: its disk is the one
+	// regular file below SharedDir/disk.
+	SharedDir    = "/shared"
+	TLSDir       = "/etc/tls" // upload server: tls.crt, tls.key, and ClientCAFile
+	ClientCAFile = "ca.crt"
+	CloneMount   = "/var/run/cdi/clone/source"
+	Termination  = "/dev/termination-log"
 	// JournalFile is the upload server's and importer's checkpoint, beside disk.img.
 	JournalFile = ".virtctl-upload.json"
 )

@@ -1,0 +1,104 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"virtctl/internal/cdi/names"
+	"virtctl/internal/footprint"
+	"virtctl/internal/server/cdi/controller/claim"
+	"virtctl/internal/server/cdi/controller/clonetoken"
+	"virtctl/internal/server/cdi/controller/datavolume"
+	"virtctl/internal/server/cdi/controller/index"
+	"virtctl/internal/server/cdi/controller/progress"
+	"virtctl/internal/server/cdi/controller/settings"
+	"virtctl/internal/server/serving"
+	"virtctl/internal/version"
+)
+
+// component is the Lease's name, the events' source and the user agent; workerProgram is what the worker's image must have.
+const (
+	component     = names.LeaseController
+	workerProgram = names.WorkerBinary
+)
+
+// Leadership changes hands within the lease time when a replica dies, and at once when it stops in order.
+const (
+	leaseDuration = 15 * time.Second
+	renewDeadline = 10 * time.Second
+	retryPeriod   = 2 * time.Second
+)
+
+// NewScheme knows the kinds the controllers work with.
+func NewScheme() (*runtime.Scheme, error) {
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, cdi.AddToScheme} {
+		if err := add(s); err != nil {
+			return nil, fmt.Errorf("build the scheme: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// NewManager puts the controllers together.
+func NewManager(ctx context.Context, cluster *rest.Config, f Flags) (manager.Manager, error) {
+	scheme, err := NewScheme()
+	if err != nil {
+		return nil, err
+	}
+	cluster = rest.CopyConfig(cluster)
+	// The API server's priority and fairness throttles, not the client.
+	cluster.QPS = -1
+	cluster.UserAgent = component + "/" + version.Version()
+	lease, renew, retry, manyReplicas := leaseDuration, renewDeadline, retryPeriod, true
+	mgr, err := manager.New(cluster, manager.Options{
+		Scheme:                        scheme,
+		Cache:                         cacheOptions(),
+		Metrics:                       serving.Options(f.Port, f.CertDir, component),
+		HealthProbeBindAddress:        "0",
+		LeaderElection:                f.LeaderElection,
+		LeaderElectionID:              component,
+		LeaderElectionNamespace:       f.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 &lease,
+		RenewDeadline:                 &renew,
+		RetryPeriod:                   &retry,
+		// Names are unique in a program; tests run several replicas in one.
+		Controller: config.Controller{SkipNameValidation: &manyReplicas},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("prepare the controllers: %w", err)
+	}
+	if err := index.Add(ctx, mgr.GetFieldIndexer()); err != nil {
+		return nil, err
+	}
+	return mgr, addControllers(mgr, f)
+}
+
+func addControllers(mgr manager.Manager, f Flags) error {
+	if err := mgr.Add(footprint.Trimmer{Log: mgr.GetLogger()}); err != nil {
+		return fmt.Errorf("keep memory small: %w", err)
+	}
+	// The seed's role allows events of the core group only, which the newer recorder does not write.
+	recorder := mgr.GetEventRecorderFor(component) //nolint:staticcheck
+	source := &settings.Source{Reader: mgr.GetClient(), Image: f.WorkerImage, PullPolicy: corev1.PullPolicy(f.PullPolicy)}
+	tokens := &clonetoken.Keeper{Live: mgr.GetAPIReader(), Namespace: f.Namespace, Now: time.Now}
+	return errors.Join(
+		datavolume.New(datavolume.Options{
+			Client: mgr.GetClient(), Recorder: recorder, Settings: source, Tokens: tokens, Progress: progress.New(),
+		}).Setup(mgr),
+		claim.New(claim.Options{
+			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Settings: source, Tokens: tokens, Namespace: f.Namespace,
+		}).Setup(mgr),
+	)
+}
