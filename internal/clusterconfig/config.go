@@ -98,6 +98,8 @@ type Launcher struct {
 	SerialConsoleLog bool
 	// FreePageReporting tells whether balloons report free pages to the node.
 	FreePageReporting bool
+	// VGAForEFI gives EFI guests on amd64 a VGA display (annotation kubevirt.io/vga-display-efi-x86 of the CR).
+	VGAForEFI bool
 	// BalloonStatsSeconds is the period of balloon statistics; 0 turns them off.
 	BalloonStatsSeconds uint32
 }
@@ -163,6 +165,7 @@ func Effective(kv *v1.KubeVirt) Config {
 	if spec.VMRolloutStrategy != nil && *spec.VMRolloutStrategy != "" {
 		c.RolloutStrategy = *spec.VMRolloutStrategy
 	}
+	_, c.Launcher.VGAForEFI = kv.Annotations[v1.VGADisplayForEFIGuestsX86Annotation]
 	if i := spec.Instancetype; i != nil && i.ReferencePolicy != nil && *i.ReferencePolicy != "" {
 		c.InstancetypePolicy = *i.ReferencePolicy
 	}

@@ -63,6 +63,8 @@ func controllerRules() []rbacv1.PolicyRule {
 		rule(list("instancetype.kubevirt.io", "migrations.kubevirt.io"), list("*"), read),
 		rule(list(""), list("pods"), list("get", "list", "watch", "create", "update", "patch", "delete")),
 		rule(list(""), list("pods/status"), list("patch", "update")),
+		// A guest that grows needs a pod that does.
+		rule(list(""), list("pods/resize"), list("patch")),
 		rule(list(""), list("pods/eviction"), list("create")),
 		rule(list(""), list("persistentvolumeclaims"), list("get", "list", "watch", "create", "update", "patch", "delete")),
 		rule(list(""), list("nodes"), list("get", "list", "watch", "patch")),

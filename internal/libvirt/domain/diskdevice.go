@@ -35,6 +35,49 @@ func DiskDevice(vmi *v1.VirtualMachineInstance, volume string, facts wire.DiskFa
 	return "", invalid(devicesPath().Child("disks"), "no disk is named %q", volume)
 }
 
+// EmptyDrive is the XML that takes the medium out of a drive.
+func EmptyDrive(vmi *v1.VirtualMachineInstance, volume string) (string, error) {
+	b, err := newBuilder(vmi, Input{})
+	if err != nil {
+		return "", err
+	}
+	for i := range b.spec.Devices.Disks {
+		if b.spec.Devices.Disks[i].Name != volume || b.spec.Devices.Disks[i].CDRom == nil {
+			continue
+		}
+		disk, err := b.disk(i, nil, DiskTargets(vmi)[volume])
+		if err != nil {
+			return "", err
+		}
+		doc, err := disk.Marshal()
+		if err != nil {
+			return "", fmt.Errorf("write drive %s: %w", volume, err)
+		}
+		return doc, nil
+	}
+	return "", invalid(devicesPath().Child("disks"), "no drive is named %q", volume)
+}
+
+// DiskOf finds the device of a volume in a domain's document.
+func DiskOf(doc, volume string) (string, error) {
+	var dom libvirtxml.Domain
+	if err := dom.Unmarshal(doc); err != nil {
+		return "", fmt.Errorf("read the domain's document: %w", err)
+	}
+	if dom.Devices != nil {
+		for i := range dom.Devices.Disks {
+			if d := &dom.Devices.Disks[i]; d.Alias != nil && d.Alias.Name == "ua-"+volume {
+				out, err := d.Marshal()
+				if err != nil {
+					return "", fmt.Errorf("write disk %s: %w", volume, err)
+				}
+				return out, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("the domain has no disk of volume %s", volume)
+}
+
 func (b *builder) disks() error {
 	index := volumesByName(b.vmi)
 	targets := DiskTargets(b.vmi)

@@ -30,6 +30,31 @@ func agentConnected(document string) bool {
 	return hasElement(document, "target", map[string]string{"name": "org.qemu.guest_agent.0", "state": "connected"})
 }
 
+// pluggedMemory is how many bytes the guest uses of its memory device.
+func pluggedMemory(document string) uint64 {
+	var domain struct {
+		Memory []struct {
+			Current struct {
+				Unit  string `xml:"unit,attr"`
+				Value uint64 `xml:",chardata"`
+			} `xml:"target>current"`
+		} `xml:"devices>memory"`
+	}
+	if xml.Unmarshal([]byte(document), &domain) != nil {
+		return 0
+	}
+	total := uint64(0)
+	for _, m := range domain.Memory {
+		switch m.Current.Unit {
+		case "b", "bytes":
+			total += m.Current.Value
+		default: // what libvirt writes
+			total += m.Current.Value << 10
+		}
+	}
+	return total
+}
+
 // hasElement tells whether a document has an element with all these attributes.
 func hasElement(document, name string, attributes map[string]string) bool {
 	decoder := xml.NewDecoder(strings.NewReader(document))

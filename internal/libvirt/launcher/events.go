@@ -69,6 +69,8 @@ func (l *Launcher) handle(ctx context.Context, e session.Event) {
 		l.machine.setAgent(*e.Agent)
 	case e.Rebooted:
 		l.machine.rebooted()
+	case e.PluggedMemory != nil:
+		l.machine.setMemory(*e.PluggedMemory)
 	case e.DeviceRemoved != "":
 		l.machine.deviceRemoved(e.DeviceRemoved)
 	case e.Job != nil:
@@ -107,7 +109,17 @@ func (l *Launcher) handleChange(ctx context.Context, c session.Change) {
 		return // its end comes as an event of its own
 	}
 	l.setDomain(name)
+	if reason == wire.ReasonMigrated {
+		l.readMemory(s) // its events were another launcher's
+	}
 	l.machine.set(state, reason, "")
+}
+
+// readMemory learns how much memory is plugged where no event tells.
+func (l *Launcher) readMemory(s *session.Session) {
+	if xml, err := s.XML(wire.DomainXMLRequest{}); err == nil {
+		l.machine.setMemory(pluggedMemory(xml))
+	}
 }
 
 // domainLives asks the daemon, if it is there to be asked.

@@ -99,7 +99,7 @@ func (l *Launcher) Run(ctx context.Context) int {
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	var log io.Writer = l.opts.Stdout
 	l.console = console.New(log)
-	if err := makeDirs(); err != nil {
+	if err := errors.Join(makeDirs(), linkState(layout.StateDir)); err != nil {
 		l.logf("%v", err)
 		return 1
 	}
@@ -201,6 +201,7 @@ func (l *Launcher) resync(s *session.Session) {
 		l.machine.set(state, reason, "")
 		if xml, err := s.XML(wire.DomainXMLRequest{}); err == nil {
 			l.machine.setAgent(agentConnected(xml))
+			l.machine.setMemory(pluggedMemory(xml))
 		}
 	case wire.CodeOf(err) == wire.CodeNotFound:
 		if now := l.machine.current().State; now != wire.StateNone {

@@ -99,6 +99,15 @@ func (m *machine) setAgent(connected bool) {
 	}
 }
 
+func (m *machine) setMemory(plugged uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.state.PluggedMemory != plugged && !final(m.state.State) {
+		m.state.PluggedMemory = plugged
+		m.publish(wire.Event{State: m.state})
+	}
+}
+
 func (m *machine) rebooted() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -2,7 +2,11 @@
 // (virt-handler) and the launcher itself agree on them here and nowhere else.
 package layout
 
-import "path"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"path"
+)
 
 // Fixed places.
 const (
@@ -39,8 +43,20 @@ const (
 	MigrationNBDSocket     = MigrationDir + "/nbd"
 	// KernelBootDir is where the kernel boot image is mounted.
 	KernelBootDir = "/var/run/kubevirt-kernel-boot"
+	// StateDir is where the claim for the VM's lasting state is mounted: firmware variables and TPMs, in StateNVRAM and StateTPM
+	// below it. The launcher links NVRAMDir and TPMDir there.
+	StateDir   = "/var/run/kubevirt-state"
+	StateNVRAM = StateDir + "/nvram"
+	StateTPM   = StateDir + "/swtpm"
+	// TPMDir is where libvirt keeps the state of TPMs.
+	TPMDir = ConfigDir + "/libvirt/qemu/swtpm"
 	// HotplugDir is where hot-plugged volumes appear.
 	HotplugDir = "/var/run/kubevirt/hotplug-disks"
+	// An attachment pod holds one volume for a launcher pod: a Filesystem claim at HeldDir with its image HeldImage, or a Block
+	// claim at HeldDevice.
+	HeldDir    = "/volume"
+	HeldImage  = HeldDir + "/disk.img"
+	HeldDevice = "/dev/volume"
 	// UID is the user and group everything in the pod runs as.
 	UID = 107
 	// ComputeContainer is the container that runs the launcher.
@@ -75,3 +91,10 @@ func Disk(volume string) string { return path.Join(DiskDir, volume+".qcow2") }
 
 // ISO is an image made by the launcher.
 func ISO(volume string) string { return path.Join(ISODir, volume+".iso") }
+
+// AttachmentPod is the name of the pod that holds a plugged volume for the launcher pod of that UID. It follows from both, so that
+// it cannot be made twice and that virt-handler finds it before any status tells it.
+func AttachmentPod(launcherUID, volume string) string {
+	sum := sha256.Sum256([]byte(launcherUID + "/" + volume))
+	return "hp-volume-" + hex.EncodeToString(sum[:])[:10]
+}

@@ -16,6 +16,8 @@ type Event struct {
 	Rebooted bool
 	// DeviceRemoved is the alias of a device the guest released.
 	DeviceRemoved string
+	// PluggedMemory is how many bytes the guest uses now of the memory that can be plugged.
+	PluggedMemory *uint64
 	// Job is the final account of a migration.
 	Job *wire.MigrationProgress
 }
@@ -51,6 +53,12 @@ func (s *Session) subscribe(sink func(Event)) error {
 			return s.conn.DomainEventDeviceRemovedRegister(nil, func(_ *libvirt.Connect, _ *libvirt.Domain, e *libvirt.DomainEventDeviceRemoved) {
 				sink(Event{DeviceRemoved: e.DevAlias})
 			})
+		},
+		func() (int, error) {
+			return s.conn.DomainEventMemoryDeviceSizeChangeRegister(nil,
+				func(_ *libvirt.Connect, _ *libvirt.Domain, e *libvirt.DomainEventMemoryDeviceSizeChange) {
+					sink(Event{PluggedMemory: &e.Size})
+				})
 		},
 		func() (int, error) {
 			return s.conn.DomainEventJobCompletedRegister(nil, func(_ *libvirt.Connect, _ *libvirt.Domain, e *libvirt.DomainEventJobCompleted) {

@@ -45,6 +45,8 @@ type State struct {
 	AgentConnected bool `json:"agentConnected,omitempty"`
 	// Incoming is set on a migration's target between prepare and the moment the guest runs here.
 	Incoming bool `json:"incoming,omitempty"`
+	// PluggedMemory is how many bytes the guest uses of its memory device, beside what it started with.
+	PluggedMemory uint64 `json:"pluggedMemory,omitempty"`
 	// Detail says what QEMU printed when it failed; bounded.
 	Detail string `json:"detail,omitempty"`
 }

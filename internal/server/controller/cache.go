@@ -22,13 +22,22 @@ func cacheOptions() cache.Options {
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}: {
-				Label:     labels.SelectorFromSet(labels.Set{v1.AppLabel: launcherpod.Label}),
+				Label:     ourPods(),
 				Transform: transform(slimPod),
 			},
 			&corev1.Node{}:                  {Transform: transform(slimNode)},
 			&corev1.PersistentVolumeClaim{}: {Transform: transform(slimClaim)},
 		},
 	}
+}
+
+// ourPods are the pods that guests run in and those that hold volumes plugged into them.
+func ourPods() labels.Selector {
+	s, err := labels.Parse(v1.AppLabel + " in (" + launcherpod.Label + "," + launcherpod.AttachmentLabel + ")")
+	if err != nil {
+		return labels.Nothing() // the text is ours and its test parses it
+	}
+	return s
 }
 
 func transform[T client.Object](slim func(T) T) toolscache.TransformFunc {
@@ -96,6 +105,9 @@ func ours(all map[string]string) map[string]string {
 func slimClaim(c *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {
 	out := &corev1.PersistentVolumeClaim{TypeMeta: c.TypeMeta, ObjectMeta: slimMeta(c.ObjectMeta)}
 	out.Labels, out.Annotations = nil, nil
+	if vmi, ok := c.Labels[launcherpod.StateLabel]; ok {
+		out.Labels = map[string]string{launcherpod.StateLabel: vmi}
+	}
 	for key, value := range c.Annotations {
 		if strings.Contains(key, "kubevirt.io") {
 			if out.Annotations == nil {

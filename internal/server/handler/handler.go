@@ -77,6 +77,7 @@ type agent struct {
 	log     logr.Logger
 	manager ctrl.Manager
 	set     *launchers.Set
+	connect launchers.ConnectFunc
 	probe   *node.Probe
 	config  *clusterconfig.Source
 	// arrivals holds the VirtualMachineInstances that shall come here by migration.
@@ -204,6 +205,7 @@ func (a *agent) addMigrations(ctx context.Context, config *rest.Config, serving 
 // addLaunchers finds and follows the node's launchers.
 func (a *agent) addLaunchers(ctx context.Context) error {
 	connector := discovery.Connector{KubeletDir: a.options.KubeletDir}
+	a.connect = connector.Connect
 	a.set = launchers.NewSet(ctx, connector.Connect, a.log.WithName("launchers"), a.enqueue)
 	finder, err := discovery.NewFinder(a.options.KubeletDir, a.log.WithName("discovery"), a.set.Found)
 	if err != nil {
@@ -222,7 +224,7 @@ func (a *agent) enqueue(pod types.NamespacedName) {
 func (a *agent) addReconciler(context.Context) error {
 	r := &vmi.Reconciler{
 		NodeName: a.options.NodeName, Cache: a.manager.GetClient(), Live: a.manager.GetAPIReader(), Writer: a.manager.GetClient(),
-		Launchers: a.set, Config: a.config, Node: a.probe, Now: time.Now, Arrivals: a.arrivals, Migrations: a.migrations,
+		Launchers: a.set, Connect: a.connect, Config: a.config, Node: a.probe, Now: time.Now, Arrivals: a.arrivals, Migrations: a.migrations,
 	}
 	toPods := func(_ context.Context, obj client.Object) []reconcile.Request {
 		var requests []reconcile.Request

@@ -36,6 +36,7 @@ const usage = `virt-launcher runs one virtual machine inside its pod.
 Usage:
   virt-launcher                      serve virt-handler (what the pod does)
   virt-launcher probe --out DIR      find out what this node's QEMU can do (virt-handler's init container)
+  virt-launcher hold                 hold a volume that is plugged into a virtual machine (what an attachment pod does)
   virt-launcher agent-ping           exit 0 if the guest's agent answers (exec probe)
   virt-launcher agent-exec CMD...    run a command in the guest by its agent and exit with its code (exec probe)
   virt-launcher version
@@ -88,6 +89,8 @@ func run(ctx context.Context, streams Streams, command string, args []string) er
 			return errUsage
 		}
 		return probe.RunStage(ctx, args[0], streams.Stderr)
+	case "hold":
+		return holdVolume(ctx, streams, args)
 	case "agent-ping":
 		return agentPing(ctx, args)
 	case "agent-exec":

@@ -50,6 +50,8 @@ type Input struct {
 	PullSecrets []string
 	// Claims by volume name. A volume that is missing here is taken as a Filesystem claim.
 	Claims map[string]Claim
+	// StateClaim is the claim that keeps TPM and firmware variables; empty when the VM has none to keep.
+	StateClaim string
 	// AutoLimits are limits that the namespace demands from pods which set none.
 	AutoLimits AutoLimits
 }
@@ -152,7 +154,7 @@ func Render(in Input) (*corev1.Pod, error) {
 
 func computeContainer(in Input) (corev1.Container, []corev1.Volume, error) {
 	vmi := in.VMI
-	res, err := requirements(in)
+	res, err := Requirements(in)
 	if err != nil {
 		return corev1.Container{}, nil, err
 	}
@@ -171,6 +173,7 @@ func computeContainer(in Input) (corev1.Container, []corev1.Volume, error) {
 	}
 	m := mounts{}
 	m.own(vmi)
+	m.state(in.StateClaim)
 	if err := m.ofVMI(in); err != nil {
 		return corev1.Container{}, nil, err
 	}

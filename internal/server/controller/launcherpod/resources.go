@@ -24,8 +24,8 @@ const (
 // scratchSpace is requested for the launcher's logs and the firmware's variables.
 var scratchSpace = resource.MustParse("50M")
 
-// requirements computes what the compute container asks for.
-func requirements(in Input) (corev1.ResourceRequirements, error) {
+// Requirements computes what the compute container asks for.
+func Requirements(in Input) (corev1.ResourceRequirements, error) {
 	vmi := in.VMI
 	own := vmi.Spec.Domain.Resources
 	r := corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: corev1.ResourceList{}}

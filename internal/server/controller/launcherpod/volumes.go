@@ -17,6 +17,7 @@ const (
 	hotplugVolume   = "hotplug-disks"
 	kernelVolume    = "kernel-boot"
 	hugepagesVolume = "hugepages"
+	stateVolume     = "vm-state"
 	// credentialPrefix begins the names of access credentials' volumes, userPrefix those of the VMI's volumes whose own name
 	// is taken.
 	credentialPrefix = "access-cred-"
@@ -45,7 +46,7 @@ func (m *mounts) add(name string, source corev1.VolumeSource, mount corev1.Volum
 func VolumeName(volume string) string {
 	switch {
 	case volume == layout.SocketVolume, volume == layout.PrivateVolume, volume == hotplugVolume, volume == kernelVolume,
-		volume == hugepagesVolume, strings.HasPrefix(volume, userPrefix), strings.HasPrefix(volume, credentialPrefix):
+		volume == hugepagesVolume, volume == stateVolume, strings.HasPrefix(volume, userPrefix), strings.HasPrefix(volume, credentialPrefix):
 		return userPrefix + volume
 	}
 	return volume
@@ -68,6 +69,15 @@ func (m *mounts) own(vmi *v1.VirtualMachineInstance) {
 	if boot := kernelBoot(vmi); boot != nil {
 		m.image(kernelVolume, boot.Image, boot.ImagePullPolicy, layout.KernelBootDir)
 	}
+}
+
+// state mounts the claim for the VM's lasting state whole; the launcher knows what is where in it.
+func (m *mounts) state(claim string) {
+	if claim == "" {
+		return
+	}
+	m.add(stateVolume, corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim}},
+		corev1.VolumeMount{MountPath: layout.StateDir})
 }
 
 func (m *mounts) image(name, ref string, policy corev1.PullPolicy, at string) {

@@ -126,6 +126,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		r.countFailures,
 		r.decide,
 		r.start,
+		r.updateLive,
 		r.checkRestart,
 		r.showStatus,
 	} {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	v1 "kubevirt.io/api/core/v1"
 )
 
@@ -20,8 +21,8 @@ func (r *Reconciler) checkRestart(ctx context.Context, p *pass) error {
 		r.remember(p.key, func(m *memory) { m.lastStart, m.lastStartName = nil, "" })
 		return nil
 	}
-	generation, err := strconv.ParseInt(p.vmi.Annotations[v1.VirtualMachineGenerationAnnotation], 10, 64)
-	if err != nil {
+	generation, known := startGeneration(p.vmi)
+	if !known {
 		return nil // adopted: nobody knows what it was made from
 	}
 	if generation == p.vm.Generation {
@@ -33,9 +34,12 @@ func (r *Reconciler) checkRestart(ctx context.Context, p *pass) error {
 	if err != nil {
 		return err
 	}
+	same, err := r.sameMachine(ctx, p, last)
 	switch {
+	case err != nil:
+		return err
 	case last == nil:
-	case sameMachine(last, &p.vm.Spec):
+	case same:
 		s.ObservedGeneration = p.vm.Generation
 		removeVMCondition(p.vm, v1.VirtualMachineRestartRequired)
 	default:
@@ -45,4 +49,31 @@ func (r *Reconciler) checkRestart(ctx context.Context, p *pass) error {
 		}, r.Now())
 	}
 	return nil
+}
+
+// startGeneration is the VM's generation that the VMI was made from, if that is known.
+func startGeneration(vmi *v1.VirtualMachineInstance) (int64, bool) {
+	generation, err := strconv.ParseInt(vmi.Annotations[v1.VirtualMachineGenerationAnnotation], 10, 64)
+	return generation, err == nil
+}
+
+// sameMachine tells whether the VM describes the machine that its VMI is, or will be without a restart.
+func (r *Reconciler) sameMachine(ctx context.Context, p *pass, last *v1.VirtualMachineSpec) (bool, error) {
+	if last == nil || last.Template == nil || p.vm.Spec.Template == nil {
+		return last == nil || last.Template == p.vm.Spec.Template, nil
+	}
+	before, err := r.expand(ctx, p.vm, last)
+	if err != nil {
+		return false, err
+	}
+	now, err := r.expand(ctx, p.vm, &p.vm.Spec)
+	if err != nil {
+		return false, err
+	}
+	if before == nil || now == nil {
+		// An instance type has gone: only its name is left to compare.
+		return sameMatcher(last.Instancetype, p.vm.Spec.Instancetype) && samePreference(last.Preference, p.vm.Spec.Preference), nil
+	}
+	config := r.Config.Get()
+	return equality.Semantic.DeepEqual(withoutLive(before, p.vmi, config), withoutLive(now, p.vmi, config)), nil
 }

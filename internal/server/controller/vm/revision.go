@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -96,15 +95,6 @@ func (r *Reconciler) lastStart(ctx context.Context, p *pass, name string) (*v1.V
 	}
 	r.remember(p.key, func(m *memory) { m.lastStart, m.lastStartName = &data.Spec, name })
 	return &data.Spec, nil
-}
-
-// sameMachine tells whether two specs describe the same machine, whatever they say about when it runs.
-func sameMachine(a, b *v1.VirtualMachineSpec) bool {
-	if a.Template == nil || b.Template == nil {
-		return a.Template == b.Template
-	}
-	return equality.Semantic.DeepEqual(a.Template.Spec, b.Template.Spec) &&
-		sameMatcher(a.Instancetype, b.Instancetype) && samePreference(a.Preference, b.Preference)
 }
 
 // The revision in a matcher is written by us after the start and means no change.

@@ -101,6 +101,9 @@ func (r *Reconciler) showVolumes(ctx context.Context, p *pass) error {
 			status.PersistentVolumeClaimInfo = claimInfo(pvc)
 		}
 	}
+	if err := r.showState(ctx, p.vmi); err != nil {
+		return err
+	}
 	slices.SortFunc(p.vmi.Status.VolumeStatus, func(a, b v1.VolumeStatus) int { return strings.Compare(a.Name, b.Name) })
 	if len(dataVolumes(p.vmi)) > 0 {
 		condition.Set(p.vmi, v1.VirtualMachineInstanceCondition{

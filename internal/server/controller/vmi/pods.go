@@ -81,8 +81,14 @@ func (r *Reconciler) createPod(ctx context.Context, p *pass) error {
 	if err != nil {
 		return err
 	}
+	state, err := r.stateClaim(ctx, p.vmi)
+	if err != nil {
+		r.notCreated(p, err)
+		return err
+	}
 	pod, err := launcherpod.Render(launcherpod.Input{
 		VMI: p.vmi, Config: r.Config.Get(), Image: r.LauncherImage, PullSecrets: r.PullSecrets, Claims: claims, AutoLimits: limits,
+		StateClaim: state,
 	})
 	if err != nil {
 		// Trying again does not help; a change of the VMI or of the configuration brings us back.

@@ -113,6 +113,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		r.createPod,
 		r.advance,
 		r.openGate,
+		r.plugVolumes,
+		r.resize,
 		r.showVolumes,
 		r.showConditions,
 		r.showLauncher,

@@ -44,6 +44,7 @@ func (r *Reconciler) Setup(mgr manager.Manager, mountFailed <-chan event.Generic
 		Named("virtualmachineinstance").
 		For(&v1.VirtualMachineInstance{}).
 		Watches(&corev1.Pod{}, owner).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.userOfAttachment)).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(r.usersOfClaim), builder.WithPredicates(claimChanges())).
 		WatchesRawSource(source.Channel(config, handler.EnqueueRequestsFromMapFunc(r.unstarted))).
 		WithOptions(controller.Options{

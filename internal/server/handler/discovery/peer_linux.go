@@ -221,3 +221,15 @@ func (p *Peer) Close() {
 		}
 	}
 }
+
+// Mounts opens the pod's mount namespace as the process sees it.
+func (p *Peer) Mounts() (*os.File, error) {
+	fd, err := unix.Openat(int(p.proc.Fd()), "ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the pod's mount namespace: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "mounts"), nil
+}
+
+// Status is what the kernel says about the process in one of its files in /proc.
+func (p *Peer) Status(name string) ([]byte, error) { return beneath.ReadFile(p.proc, name, maxProc) }

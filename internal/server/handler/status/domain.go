@@ -17,6 +17,12 @@ type Domain struct {
 	MemoryBytes int64
 	// Targets maps a volume to its device's name.
 	Targets map[string]string
+	// Full tells of the volumes whose device has a medium in it: a drive may be empty.
+	Full map[string]bool
+	// LinkDown tells of each interface whether its cable is out.
+	LinkDown map[string]bool
+	// GrowsMemory tells that the guest has a memory device: what it has is what it started with and what is plugged.
+	GrowsMemory bool
 }
 
 // Bounds of what is taken from a document that a launcher sent.
@@ -31,7 +37,7 @@ func ParseDomain(doc string) (*Domain, error) {
 	if err := dom.Unmarshal(doc); err != nil {
 		return nil, fmt.Errorf("read the domain's document: %w", err)
 	}
-	d := &Domain{Targets: map[string]string{}}
+	d := &Domain{Targets: map[string]string{}, Full: map[string]bool{}, LinkDown: map[string]bool{}}
 	if dom.OS != nil && dom.OS.Type != nil && len(dom.OS.Type.Machine) <= maxWord {
 		d.Machine = dom.OS.Type.Machine
 	}
@@ -48,12 +54,22 @@ func ParseDomain(doc string) (*Domain, error) {
 	if dom.Devices == nil {
 		return d, nil
 	}
+	d.GrowsMemory = len(dom.Devices.Memorydevs) > 0
+	for _, i := range dom.Devices.Interfaces {
+		if i.Alias == nil || len(d.LinkDown) >= maxTargets {
+			continue
+		}
+		if name, ok := strings.CutPrefix(i.Alias.Name, "ua-"); ok && len(name) <= maxWord {
+			d.LinkDown[name] = i.Link != nil && i.Link.State == "down"
+		}
+	}
 	for _, disk := range dom.Devices.Disks {
 		if disk.Alias == nil || disk.Target == nil || len(d.Targets) >= maxTargets {
 			continue
 		}
 		if name, ok := strings.CutPrefix(disk.Alias.Name, "ua-"); ok && len(name) <= maxWord && len(disk.Target.Dev) <= maxWord {
 			d.Targets[name] = disk.Target.Dev
+			d.Full[name] = disk.Source != nil
 		}
 	}
 	return d, nil

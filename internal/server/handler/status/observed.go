@@ -32,8 +32,16 @@ type Observed struct {
 	AgentPending bool
 	// HostModel tells that the node knows its host-model CPU; false keeps guests with host-model where they are.
 	HostModel bool
+	// Plugs is how far hot-plugged volumes are, by name, of those that this reconciliation had to do with.
+	Plugs map[string]Plug
 	// Failure is why the domain could not be started.
 	Failure error
+}
+
+// Plug is how far a hot-plugged volume is.
+type Plug struct {
+	Phase           v1.VolumePhase
+	Reason, Message string
 }
 
 // Labels is what belongs on the object of a VirtualMachineInstance that runs here.
@@ -105,10 +113,13 @@ func setDomain(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstance
 	if status.Memory.GuestAtBoot == nil {
 		status.Memory.GuestAtBoot = guest
 	}
-	if status.Memory.GuestRequested == nil {
+	if status.Memory.GuestRequested == nil || o.Domain.GrowsMemory && status.Memory.GuestRequested.Cmp(*guest) < 0 {
 		status.Memory.GuestRequested = guest
 	}
 	current := o.Domain.MemoryBytes
+	if o.Domain.GrowsMemory {
+		current = status.Memory.GuestAtBoot.Value() + int64(min(o.State.PluggedMemory, 1<<50))
+	}
 	if current == 0 {
 		current = domain.GuestMemory(vmi)
 	}
@@ -116,6 +127,22 @@ func setDomain(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstance
 		status.Memory.GuestCurrent = quantity(current)
 	}
 	setTargets(vmi, status, o.Domain.Targets)
+	setPlugs(status, o)
+}
+
+// setPlugs tells how far hot-plugged volumes are, as long as virt-controller has not decided otherwise meanwhile.
+func setPlugs(status *v1.VirtualMachineInstanceStatus, o *Observed) {
+	for i := range status.VolumeStatus {
+		v := &status.VolumeStatus[i]
+		p, ok := o.Plugs[v.Name]
+		if !ok || v.HotplugVolume == nil || (v.Phase == v1.HotplugVolumeDetaching) != (p.Phase == v1.HotplugVolumeDetaching || p.Phase == v1.HotplugVolumeUnMounted) {
+			continue
+		}
+		v.Phase, v.Reason, v.Message = p.Phase, p.Reason, p.Message
+		if p.Phase == v1.HotplugVolumeUnMounted {
+			v.Target = ""
+		}
+	}
 }
 
 // setTargets tells which device each volume is in the guest.

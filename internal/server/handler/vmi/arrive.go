@@ -79,6 +79,9 @@ func (s *session) arrived() bool {
 func (s *session) expect(ctx context.Context) error {
 	m := s.migrating()
 	if s.view.State.State == wire.StateNone {
+		if err := s.bringAll(ctx); err != nil {
+			return err
+		}
 		g, err := s.prepare(ctx, true)
 		defer g.close()
 		if err != nil {

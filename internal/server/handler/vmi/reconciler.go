@@ -40,9 +40,11 @@ type Reconciler struct {
 	Live      client.Reader
 	Writer    client.Client
 	Launchers *launchers.Set
-	Config    *clusterconfig.Source
-	Node      Node
-	Now       func() time.Time
+	// Connect connects to the pod that holds a plugged volume.
+	Connect launchers.ConnectFunc
+	Config  *clusterconfig.Source
+	Node    Node
+	Now     func() time.Time
 	// Migrations is this node's part in live migrations; nil turns them off.
 	Migrations *migration.Node
 

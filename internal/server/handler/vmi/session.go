@@ -121,7 +121,15 @@ func (s *session) report(ctx context.Context) error {
 	if s.vmi.Status.Phase != v1.Running {
 		event = &eventOf{kind: corev1.EventTypeNormal, reason: "Started", message: "VirtualMachineInstance started."}
 	}
-	return s.write(ctx, s.observed(nil), event)
+	failure := s.grow(ctx)
+	plugs, notPlugged := s.plug(ctx)
+	failure = errors.Join(failure, notPlugged)
+	if err := s.learn(ctx); err != nil {
+		return err
+	}
+	o := s.observed(nil)
+	o.Plugs = plugs
+	return errors.Join(s.write(ctx, o, event), failure)
 }
 
 // learn finds out what a status tells of a running domain, once for each connection to a domain.

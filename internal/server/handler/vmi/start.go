@@ -178,6 +178,22 @@ func (s *session) has(d devices.Device) bool {
 	return false
 }
 
+// mounts tells whether the pod has a volume at a path.
+func (s *session) mounts(path string) bool {
+	for i := range s.pod.Spec.Containers {
+		c := &s.pod.Spec.Containers[i]
+		if c.Name != layout.ComputeContainer {
+			continue
+		}
+		for _, m := range c.VolumeMounts {
+			if m.MountPath == path {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (s *session) diskOptions(plan network.Plan) domain.DiskOptions {
 	macs := make(map[string]string, len(plan.Interfaces))
 	for _, i := range plan.Interfaces {
@@ -221,8 +237,10 @@ func (s *session) input(plan network.Plan, prepared wire.PrepareResult) domain.I
 			MachineType: config.Machines.For(runtime.GOARCH).Type, CPUModel: config.Compute.CPUModel,
 			MemBalloonStatsPeriod:    &config.Launcher.BalloonStatsSeconds,
 			DisableFreePageReporting: !config.Launcher.FreePageReporting,
+			VGAForEFI:                config.Launcher.VGAForEFI,
 		},
 	}
+	in.StateClaim = s.mounts(layout.StateDir)
 	for _, d := range prepared.Disks {
 		in.Disks[d.Name] = d
 	}
