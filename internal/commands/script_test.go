@@ -5,11 +5,13 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"sigs.k8s.io/yaml"
@@ -27,7 +29,11 @@ func TestMain(m *testing.M) {
 	})
 }
 
-func run() { os.Exit(commands.Main(context.Background(), terminal.System(), os.Args)) }
+func run() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	os.Exit(commands.Main(ctx, terminal.System(), os.Args))
+}
 
 type serverKey struct{}
 
@@ -41,6 +47,7 @@ func TestScripts(t *testing.T) {
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"load": load, "fail": fail, "exits": exits, "requests": requests, "object": object,
+			"uploads": uploads, "arrived": arrived, "content": content, "sized": sized,
 		},
 	})
 }
@@ -114,4 +121,57 @@ func object(ts *testscript.TestScript, absent bool, args []string) {
 		_, err = ts.Stdout().Write(text)
 		ts.Check(err)
 	}
+}
+
+// uploads KEY=VALUE... says what happens to uploads from now on; none is that all goes well.
+func uploads(ts *testscript.TestScript, _ bool, args []string) {
+	var plan testapi.UploadPlan
+	for _, arg := range args {
+		key, value, _ := strings.Cut(arg, "=")
+		number, _ := strconv.Atoi(value)
+		switch key {
+		case "cut":
+			plan.CutAt = number
+		case "hold":
+			plan.HoldAt = number
+		case "stuck":
+			plan.Stuck = value
+		case "fails":
+			plan.Fails = value
+		case "damaged":
+			plan.Damaged = true
+		case "plain":
+			plan.Plain = true
+		default:
+			ts.Fatalf("no such plan: %s", arg)
+		}
+	}
+	server(ts).PlanUploads(plan)
+}
+
+// arrived CLAIM BYTES waits until so much of a claim's content is there.
+func arrived(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	ts.Check(server(ts).Arrived(ctx, args[0], n))
+}
+
+// content CLAIM FILE checks that a claim holds a file's bytes.
+func content(ts *testscript.TestScript, _ bool, args []string) {
+	if string(server(ts).Content(args[0])) != ts.ReadFile(args[1]) {
+		ts.Fatalf("claim %s holds something else than %s", args[0], args[1])
+	}
+}
+
+// sized FILE BYTES makes a file of that size whose bytes all differ from their neighbours.
+func sized(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	body := make([]byte, n)
+	for i := range body {
+		body[i] = byte(i*7 + i/251)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), body, 0o600))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -152,11 +153,11 @@ func (d *door) request(ctx context.Context, method, path string) (*http.Request,
 	return req, nil
 }
 
-// short is the innermost part of a network error.
+// short leaves the method and the address out of a request's error.
 func short(err error) string {
-	text := err.Error()
-	if i := strings.LastIndex(text, ": "); i >= 0 {
-		return text[i+2:]
+	var request *url.Error
+	if errors.As(err, &request) {
+		return request.Err.Error()
 	}
-	return text
+	return err.Error()
 }

@@ -52,6 +52,13 @@ func (p *progress) at(offset int64) {
 	}
 }
 
+// position is how much of the content has been handed on.
+func (p *progress) position() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.done
+}
+
 func (p *progress) add(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

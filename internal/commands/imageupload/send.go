@@ -115,7 +115,7 @@ func (s *sender) sofar() string {
 	if s.source.length < 0 {
 		return volume.Bytes(s.sent.Load()) + " were sent"
 	}
-	return fmt.Sprintf("%s of %s were sent", volume.Bytes(s.resumed+s.sent.Load()), volume.Bytes(s.source.length))
+	return fmt.Sprintf("%s of %s were sent", volume.Bytes(s.progress.position()), volume.Bytes(s.source.length))
 }
 
 // standing is what the server says before anything is sent.
@@ -196,7 +196,7 @@ func (s *sender) ask(ctx context.Context) (standing, error) {
 	}
 	resp, err := s.door.http.Do(req)
 	if err != nil {
-		return standing{}, &againError{err: err}
+		return standing{}, &againError{err: broken(err)}
 	}
 	_ = resp.Body.Close()
 	switch resp.StatusCode {
@@ -245,9 +245,7 @@ func (s *sender) post(ctx context.Context, from standing) error {
 	}
 	if from.offset > 0 {
 		req.Header.Set(names.HeaderOffset, strconv.FormatInt(from.offset, 10))
-		if s.sent.Load() == 0 {
-			s.resumed = from.offset
-		}
+		s.resumed = from.offset
 		s.say("going on at %s of %s\n", volume.Bytes(from.offset), volume.Bytes(s.source.length))
 	}
 	s.progress.at(from.offset)
@@ -257,7 +255,7 @@ func (s *sender) post(ctx context.Context, from standing) error {
 	}
 	resp, err := s.door.http.Do(req)
 	if err != nil {
-		return &againError{err: err}
+		return &againError{err: broken(err)}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
@@ -321,6 +319,14 @@ type againError struct {
 
 func (e *againError) Error() string { return e.err.Error() }
 func (e *againError) Unwrap() error { return e.err }
+
+// broken is an error of the connection, in words for people and with its cause for the exit code.
+func broken(err error) error { return &brokenError{err} }
+
+type brokenError struct{ err error }
+
+func (e *brokenError) Error() string { return "the connection broke: " + short(e.err) }
+func (e *brokenError) Unwrap() error { return e.err }
 
 // refusal tells what the server's answer means.
 func (s *sender) refusal(code int, text string) error {

@@ -35,6 +35,8 @@ func (s *Server) react(q request, object Object) {
 		}
 	case migrationBucket:
 		s.migrated(object)
+	case dataVolumeBucket, claimBucket:
+		s.provide(q, object)
 	}
 }
 
@@ -104,12 +106,15 @@ func (s *Server) delete(q request, object Object) {
 	if q.bucket == vmBucket {
 		s.store.remove(vmiBucket, q.namespace, q.name)
 		for _, name := range dataVolumes(object) {
-			for _, bucket := range []string{"cdi.kubevirt.io/v1beta1/datavolumes", "v1/persistentvolumeclaims"} {
+			for _, bucket := range []string{dataVolumeBucket, claimBucket} {
 				if volume, ok := s.store.get(bucket, q.namespace, name); ok && ownedBy(volume, object) {
 					s.store.remove(bucket, q.namespace, name)
 				}
 			}
 		}
+	}
+	if q.bucket == dataVolumeBucket {
+		s.store.remove(claimBucket, q.namespace, q.name)
 	}
 	s.store.remove(q.bucket, q.namespace, q.name)
 }

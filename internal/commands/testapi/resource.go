@@ -17,13 +17,19 @@ func kinds() map[string]string {
 		"VirtualMachineInstanceMigration": "virtualmachineinstancemigrations", "VirtualMachineInstanceReplicaSet": "virtualmachineinstancereplicasets",
 		"KubeVirt": "kubevirts", "Pod": "pods", "Event": "events", "Node": "nodes", "Namespace": "namespaces", "Service": "services",
 		"PersistentVolumeClaim": "persistentvolumeclaims", "Secret": "secrets", "DataVolume": "datavolumes",
+		"DataSource": "datasources", "DataImportCron": "dataimportcrons", "StorageProfile": "storageprofiles", "CDIConfig": "cdiconfigs",
+		"StorageClass": "storageclasses", "UploadTokenRequest": "uploadtokenrequests",
 		"VirtualMachineInstancetype": "virtualmachineinstancetypes", "VirtualMachineClusterInstancetype": "virtualmachineclusterinstancetypes",
 		"VirtualMachinePreference": "virtualmachinepreferences", "VirtualMachineClusterPreference": "virtualmachineclusterpreferences",
 	}
 }
 
 func clusterWide(resource string) bool {
-	return resource == "nodes" || resource == "namespaces" || strings.HasPrefix(resource, "virtualmachinecluster")
+	switch resource {
+	case "nodes", "namespaces", "storageprofiles", "cdiconfigs", "storageclasses":
+		return true
+	}
+	return strings.HasPrefix(resource, "virtualmachinecluster")
 }
 
 func bucketOf(object Object) string {
@@ -142,6 +148,10 @@ func (s *Server) create(w http.ResponseWriter, q request, body []byte, dryRun bo
 	if generate := text(meta, "generateName"); generate != "" && text(meta, "name") == "" {
 		meta["name"] = generate + "00001"
 	}
+	if q.resource == "uploadtokenrequests" {
+		s.token(w, object)
+		return
+	}
 	if _, exists := s.store.get(q.bucket, q.namespace, text(meta, "name")); exists {
 		refuse(w, http.StatusConflict, "AlreadyExists", q.resource+" \""+text(meta, "name")+"\" already exists", Object{"name": meta["name"], "kind": q.resource})
 		return
@@ -208,6 +218,9 @@ func (s *Server) one(w http.ResponseWriter, r *http.Request, q request, body []b
 			return
 		}
 		object = s.store.put(q.bucket, patched)
+		if q.bucket == claimBucket {
+			s.provide(q, object)
+		}
 	}
 	answer(w, http.StatusOK, object)
 }

@@ -26,7 +26,8 @@ type Server struct {
 	failures []failure
 	requests []string
 	// Guest is what the consoles of all machines do.
-	guest Guest
+	guest   Guest
+	uploads *uploads
 }
 
 // failure makes requests fail.
@@ -40,7 +41,7 @@ type failure struct {
 
 // New starts a server. Close ends it.
 func New() *Server {
-	s := &Server{store: newStore(), guest: Echo()}
+	s := &Server{store: newStore(), guest: Echo(), uploads: newUploads()}
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.http.EnableHTTP2 = true
 	s.http.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -123,6 +124,9 @@ func (s *Server) Requests() []string {
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	if s.upload(w, r) {
+		return
+	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, "BadRequest", err.Error(), nil)
