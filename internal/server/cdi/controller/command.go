@@ -43,7 +43,7 @@ func Command() *cobra.Command {
 	}
 	c.Flags().IntVar(&f.Port, "port", 8443, "serve /metrics, /healthz and /readyz over TLS on this port; 0 serves nothing")
 	c.Flags().StringVar(&f.WorkerImage, "worker-image", os.Getenv("WORKER_IMAGE"), "image with "+workerProgram)
-	c.Flags().StringVar(&f.PullPolicy, "image-pull-policy", "IfNotPresent", "when nodes pull the worker's image: Always, IfNotPresent or Never")
+	c.Flags().StringVar(&f.PullPolicy, "image-pull-policy", orDefault(os.Getenv("PULL_POLICY"), "IfNotPresent"), "when nodes pull the worker's image: Always, IfNotPresent or Never")
 	c.Flags().StringVar(&f.CertDir, "cert-dir", "/etc/cdi-controller/certificates", "directory with tls.crt and tls.key for the metrics port")
 	c.Flags().StringVar(&f.Namespace, "namespace", os.Getenv("NAMESPACE"), "namespace the platform is installed in")
 	c.Flags().BoolVar(&f.LeaderElection, "leader-elect", true, "let one of several replicas work at a time")
@@ -74,4 +74,11 @@ func run(ctx context.Context, f Flags) error {
 		return fmt.Errorf("run the controllers: %w", err)
 	}
 	return nil
+}
+
+func orDefault(value, otherwise string) string {
+	if value == "" {
+		return otherwise
+	}
+	return value
 }
