@@ -3,6 +3,7 @@ package console
 
 import (
 	"context"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -81,6 +82,7 @@ func Run(ctx context.Context, f *factory.Factory, opts *Options, name string) er
 	s.open = func(patience time.Duration, again bool) (*client.Stream, error) {
 		return dial.Open(ctx, c, dial.Request{
 			Target: client.VMI(t.Namespace, t.Name), Subresource: "console", Patience: patience, Again: again,
+			Query:  url.Values{"replay": {"true"}},
 			Report: func(text string) { s.say("%s\n", text) },
 		})
 	}

@@ -88,7 +88,7 @@ func (g *guest) print(s string) {
 
 func open(t *testing.T, h *Hub) *os.File {
 	t.Helper()
-	f, err := h.Open()
+	f, err := h.Open(true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,6 +117,19 @@ func TestSessionGetsReplayOutputAndTypes(t *testing.T) {
 	expect(t, g.r, "root\r")
 	g.print("welcome")
 	expect(t, s, "welcome")
+}
+
+func TestASessionWithoutReplayBeginsNow(t *testing.T) {
+	h, g, out := newHub(t)
+	g.print("boot\r\n")
+	out.await(t, "boot\n")
+	s, err := h.Open(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	g.print("login: ")
+	expect(t, s, "login: ")
 }
 
 func TestANewSessionEndsTheFormer(t *testing.T) {
@@ -167,7 +180,7 @@ func TestTheEndOfThePortEndsTheSession(t *testing.T) {
 	if all, err := io.ReadAll(s); err != nil || string(all) != "bye" {
 		t.Fatalf("%q, %v", all, err)
 	}
-	if _, err := h.Open(); !errors.Is(err, ErrNotConnected) {
+	if _, err := h.Open(true); !errors.Is(err, ErrNotConnected) {
 		t.Fatalf("opening without a port: %v", err)
 	}
 	h.Close()

@@ -43,6 +43,8 @@ type Hub struct {
 type session struct {
 	conn net.Conn
 	done bool
+	// from is where in the guest's output the session begins.
+	from int64
 }
 
 // New returns a hub. log, which may be nil, gets the output line by line.
@@ -95,8 +97,9 @@ func (h *Hub) Connected() bool {
 	return h.port != nil
 }
 
-// Open starts a session and returns the other end of its socket. It ends the session before it.
-func (h *Hub) Open() (*os.File, error) {
+// Open starts a session and returns the other end of its socket. It ends the session before it. The session begins with the
+// recent output if replay is set, else with what the guest says from now on.
+func (h *Hub) Open(replay bool) (*os.File, error) {
 	mine, theirs, err := socketpair()
 	if err != nil {
 		return nil, fmt.Errorf("open a console session: %w", err)
@@ -109,7 +112,10 @@ func (h *Hub) Open() (*os.File, error) {
 		return nil, ErrNotConnected
 	}
 	h.endSession()
-	s := &session{conn: mine}
+	s := &session{conn: mine, from: h.ring.end}
+	if replay {
+		s.from = h.ring.oldest()
+	}
 	h.session = s
 	h.workers.Go(func() { h.copyToSession(s) })
 	h.workers.Go(func() { h.copyFromSession(s) })
@@ -201,7 +207,7 @@ func (h *Hub) copyToLog(out io.Writer) {
 func (h *Hub) copyToSession(s *session) {
 	defer h.dropSession(s)
 	h.mu.Lock()
-	at := h.ring.oldest()
+	at := max(s.from, h.ring.oldest())
 	replay := make([]byte, h.ring.end-at)
 	h.ring.read(replay, at)
 	at = h.ring.end

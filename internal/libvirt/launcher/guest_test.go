@@ -115,7 +115,7 @@ type terminal struct {
 
 func (p *pod) terminal() *terminal {
 	p.t.Helper()
-	f, err := p.Console(p.context())
+	f, err := p.Console(p.context(), true)
 	must(p.t, err)
 	p.t.Cleanup(func() { _ = f.Close() })
 	return &terminal{t: p.t, file: f, r: bufio.NewReader(f)}

@@ -147,8 +147,8 @@ func (l *Launcher) stats(ctx context.Context) (wire.Stats, error) {
 	return read(ctx, l, (*session.Session).Stats)
 }
 
-func (l *Launcher) openConsole(context.Context, struct{}) (*os.File, error) {
-	f, err := l.console.Open()
+func (l *Launcher) openConsole(_ context.Context, r wire.ConsoleRequest) (*os.File, error) {
+	f, err := l.console.Open(r.Replay)
 	if errors.Is(err, console.ErrNotConnected) {
 		return nil, &wire.Error{Code: wire.CodeNotFound, Message: "the virtual machine has no serial console that could be opened; is it running, and is autoattachSerialConsole on?"}
 	}

@@ -98,7 +98,7 @@ func TestQEMUKilled(t *testing.T) {
 	if _, err := p.Start(p.context(), wire.StartRequest{XML: domainXML("")}); wire.CodeOf(err) != wire.CodeConflict {
 		t.Errorf("a second start in one pod: %v", err)
 	}
-	if _, err := p.Console(p.context()); wire.CodeOf(err) != wire.CodeNotFound {
+	if _, err := p.Console(p.context(), true); wire.CodeOf(err) != wire.CodeNotFound {
 		t.Errorf("console of a dead guest: %v", err)
 	}
 	if _, err := p.VNC(p.context()); err == nil {

@@ -123,9 +123,9 @@ func (c *Client) SetVcpus(ctx context.Context, count uint) error {
 	return c.do(ctx, MethodSetVcpus, SetVcpusRequest{Count: count})
 }
 
-// Console returns a stream socket joined to the guest's first serial port.
-func (c *Client) Console(ctx context.Context) (*os.File, error) {
-	return c.file(ctx, MethodConsole, nil)
+// Console returns a stream socket joined to the guest's first serial port, which begins with the recent output if replay is set.
+func (c *Client) Console(ctx context.Context, replay bool) (*os.File, error) {
+	return c.file(ctx, MethodConsole, ConsoleRequest{Replay: replay})
 }
 
 // VNC returns a stream socket joined to QEMU's VNC server.

@@ -54,8 +54,8 @@ const (
 	MethodUpdate Method = "update"
 	// MethodSetVcpus: SetVcpusRequest -> nothing.
 	MethodSetVcpus Method = "set-vcpus"
-	// MethodConsole: nothing -> nothing; fd: a stream socket joined to the guest's first serial port. The recent output is
-	// replayed first. A new session ends the one before.
+	// MethodConsole: ConsoleRequest -> nothing; fd: a stream socket joined to the guest's first serial port. A new session
+	// ends the one before.
 	MethodConsole Method = "console"
 	// MethodVNC: nothing -> nothing; fd: a stream socket joined to QEMU's VNC server.
 	MethodVNC Method = "vnc"
@@ -84,6 +84,12 @@ const (
 	// MethodArrival: nothing -> MigrationProgress. The account of the migration that brought the guest here.
 	MethodArrival Method = "arrival"
 )
+
+// ConsoleRequest asks for a session on the guest's first serial port.
+type ConsoleRequest struct {
+	// Replay begins the session with the guest's recent output.
+	Replay bool `json:"replay,omitempty"`
+}
 
 // Request is the first frame of a connection.
 type Request struct {

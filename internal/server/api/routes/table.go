@@ -239,7 +239,7 @@ func vmiRoutes() []Route {
 	return []Route{
 		put(VMI, "addvolume", VMIAddVolume, "AddVolumeOptions", http.StatusAccepted,
 			"Plugs a volume into the running instance until it stops."),
-		stream(get(VMI, "console", Console, editors, "Opens the serial console.")),
+		stream(get(VMI, "console", Console, editors, "Opens the serial console; ?replay=true begins with the guest's recent output.")),
 		put(VMI, "evacuate/cancel", VMICancelEvac, "EvacuateCancelOptions", http.StatusOK,
 			"Takes back the request to move the instance away from its node."),
 		get(VMI, "filesystemlist", FilesystemList, viewers, "Lists the guest's file systems, as its agent tells."),

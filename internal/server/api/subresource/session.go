@@ -38,7 +38,11 @@ func (s *Server) console(r *request) error {
 	if vmi.Status.Phase != v1.Running {
 		return apierrors.NewBadRequest(vmiNotRunning)
 	}
-	return s.relay(r, vmi, "console", nil)
+	query, err := flag(r, "replay")
+	if err != nil {
+		return err
+	}
+	return s.relay(r, vmi, "console", query)
 }
 
 func (s *Server) vnc(r *request) error {
@@ -49,15 +53,24 @@ func (s *Server) vnc(r *request) error {
 	if err := graphical(vmi); err != nil {
 		return err
 	}
-	query := url.Values{}
-	if v := r.URL.Query().Get("preserveSession"); v != "" {
-		preserve, err := strconv.ParseBool(v)
-		if err != nil {
-			return apierrors.NewBadRequest(fmt.Sprintf("preserveSession %q is neither true nor false", v))
-		}
-		query.Set("preserveSession", strconv.FormatBool(preserve))
+	query, err := flag(r, "preserveSession")
+	if err != nil {
+		return err
 	}
 	return s.relay(r, vmi, "vnc", query)
+}
+
+// flag is a query parameter that is true, false or absent, as the node agent gets it.
+func flag(r *request, name string) (url.Values, error) {
+	v := r.URL.Query().Get(name)
+	if v == "" {
+		return nil, nil
+	}
+	on, err := strconv.ParseBool(v)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s %q is neither true nor false", name, v))
+	}
+	return url.Values{name: {strconv.FormatBool(on)}}, nil
 }
 
 func graphical(vmi *v1.VirtualMachineInstance) error {

@@ -27,7 +27,10 @@ const (
 )
 
 func (s *Server) console(w http.ResponseWriter, r *http.Request, vm target) error {
-	return s.stream(w, r, sessionKey{vm.name, "console"}, vm.client.Console)
+	replay, _ := strconv.ParseBool(r.URL.Query().Get("replay"))
+	return s.stream(w, r, sessionKey{vm.name, "console"}, func(ctx context.Context) (*os.File, error) {
+		return vm.client.Console(ctx, replay)
+	})
 }
 
 func (s *Server) vnc(w http.ResponseWriter, r *http.Request, vm target) error {
