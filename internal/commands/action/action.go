@@ -37,6 +37,8 @@ type Verb struct {
 	Prepare func(ctx context.Context, c *client.Client, t client.Target) (Wait, error)
 	// Absent machines are no error.
 	Absent bool
+	// Object gives what -o json and -o yaml print, if that is not the machine.
+	Object func(ctx context.Context, c *client.Client, t client.Target) (any, error)
 	// Silent verbs request nothing, so there is nothing to say before waiting.
 	Silent bool
 }
@@ -213,6 +215,13 @@ func (r *runner) report(ctx context.Context, t client.Target, text func(client.T
 }
 
 func (r *runner) object(ctx context.Context, t client.Target) error {
+	if r.verb.Object != nil && r.flags.Output.Format != output.Name {
+		object, err := r.verb.Object(ctx, r.client, t)
+		if err != nil {
+			return err
+		}
+		return r.flags.Output.Value(r.factory.Streams, object)
+	}
 	if t.Resource == target.VMI {
 		if r.flags.Output.Format == output.Name {
 			return r.flags.Output.Object(r.factory.Streams, client.VirtualMachineInstance(), t.Name, nil)

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 
 	"virtctl/internal/client"
@@ -35,9 +34,16 @@ func NewCmd(f *factory.Factory) *cobra.Command {
 		Long: `Move running virtual machines to other nodes without stopping them.
 
 The scheduler chooses the node unless --to-node or --addedNodeSelector narrows the choice. With --wait the command ends when the
-machine runs on its new node.`,
+machine runs on its new node, and tells meanwhile how far it is: what has been sent, what remains, how fast the guest changes its
+memory, and at the end how long the guest stood still.
+
+With --dry-run nothing moves: the command lists everything that keeps the machine where it is, each with its cure, and which nodes
+could take it. It ends with code 5 if the machine cannot move.`,
 		Example: `  # Move a machine away from where it is
   {{ProgramName}} migrate web --wait
+
+  # Could it move, and where to?
+  {{ProgramName}} migrate web --dry-run
 
   # Move it to a node of your choice
   {{ProgramName}} migrate web --to-node node02 --wait
@@ -63,7 +69,7 @@ machine runs on its new node.`,
 	return cmd
 }
 
-// Run sends the requests.
+// Run sends the requests, or with --dry-run explains them.
 func Run(ctx context.Context, f *factory.Factory, opts *Options, args []string) error {
 	selector := maps.Clone(opts.NodeSelector)
 	if opts.ToNode != "" {
@@ -75,22 +81,26 @@ func Run(ctx context.Context, f *factory.Factory, opts *Options, args []string) 
 		}
 		selector[corev1.LabelHostname] = opts.ToNode
 	}
+	if opts.DryRun {
+		return explain(ctx, f, opts, selector, args)
+	}
+	show := newScreen(f.Streams, opts.Output.IsTable())
 	return action.Run(ctx, f, action.Verb{
 		Kind: target.VM, Infinitive: "migrate",
-		Request: action.Scheduled("migrate"), Wish: action.WouldBe("migrate"), Outcome: action.Is("migrated"),
+		Request: action.Scheduled("migrate"), Wish: action.WouldBe("migrate"), Outcome: show.outcome, Object: show.object,
 		Do: func(ctx context.Context, c *client.Client, t client.Target) (client.Target, error) {
-			migrate := &kubevirtv1.MigrateOptions{AddedNodeSelector: selector}
-			if opts.DryRun {
-				migrate.DryRun = []string{metav1.DryRunAll}
-			}
-			return t, c.Migrate(ctx, t.Namespace, t.Name, migrate)
+			return t, c.Migrate(ctx, t.Namespace, t.Name, &kubevirtv1.MigrateOptions{AddedNodeSelector: selector})
 		},
 		Prepare: func(ctx context.Context, c *client.Client, t client.Target) (action.Wait, error) {
 			known, err := await.KnownMigrations(ctx, c, t)
 			if err != nil {
 				return nil, err
 			}
-			return func(ctx context.Context, w *await.Waiter, t client.Target) error { return w.Migrated(ctx, t, known) }, nil
+			return func(ctx context.Context, w *await.Waiter, t client.Target) error {
+				m, err := w.Migrated(ctx, t, known, show.told(t))
+				show.ended(ctx, c, t, m)
+				return err
+			}, nil
 		},
 	}, &opts.Flags, args)
 }
