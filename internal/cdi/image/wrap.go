@@ -9,7 +9,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/xi2/xz"
 )
 
 const (
@@ -40,11 +40,7 @@ func NewDecompressor(r io.Reader, c Compression) (io.ReadCloser, error) {
 		}
 		return decompressor{z, func() error { z.Close(); return nil }, c}, nil
 	case XZ:
-		limited, err := limitXZ(r)
-		if err != nil {
-			return nil, wrapError(c, err)
-		}
-		z, err := xz.NewReader(limited)
+		z, err := xz.NewReader(r, MaxXZDictionary)
 		if err != nil {
 			return nil, wrapError(c, err)
 		}
@@ -77,8 +73,8 @@ type CompressionError struct {
 }
 
 func (e *CompressionError) Error() string {
-	if errors.Is(e.Err, zstd.ErrWindowSizeExceeded) || errors.Is(e.Err, errXZDictionary) {
-		return fmt.Sprintf("the %s file needs more memory to unpack than is allowed; compress it again without --long or --ultra", e.Compression)
+	if errors.Is(e.Err, zstd.ErrWindowSizeExceeded) || errors.Is(e.Err, xz.ErrMemlimit) {
+		return fmt.Sprintf("the %s file needs more memory to unpack than is allowed; compress it again at a usual level, -9 or less and without --long", e.Compression)
 	}
 	return fmt.Sprintf("unpack the %s file: %v; get it again, or check it with the tool's -t", e.Compression, e.Err)
 }

@@ -21,11 +21,11 @@ func (d *rawDecoder) step() (bool, error) {
 		return true, d.src.failure()
 	}
 	end := d.pos + int64(len(v.b))
-	if len(v.b) <= image.VPCFooterSize {
+	// A footer may lie across chunks: at least as much as one stays behind for the next step, from a block's border on.
+	keep := (end - image.VPCFooterSize) &^ (holeBlock - 1)
+	if keep <= d.pos {
 		return d.tail(v)
 	}
-	// A footer may lie across chunks: as much as one stays behind for the next step.
-	keep := end - image.VPCFooterSize
 	v.b = v.b[:keep-d.pos]
 	d.eng.submit(job{src: v, off: d.pos})
 	d.pos = keep
@@ -36,7 +36,7 @@ func (d *rawDecoder) step() (bool, error) {
 // tail looks at the last bytes of a chunk, which are the disk's last unless more comes.
 func (d *rawDecoder) tail(v view) (bool, error) {
 	v.release()
-	v = d.src.view(d.pos, chunkSize)
+	v = d.src.view(d.pos, 2*holeBlock)
 	end := d.pos + int64(len(v.b))
 	if len(v.b) > image.VPCFooterSize {
 		v.b = v.b[:len(v.b)-image.VPCFooterSize]

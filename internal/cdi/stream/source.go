@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	chunkSize  = 1 << 20
-	chunkCount = 8
+	chunkSize  = 512 << 10
+	chunkCount = 12
 )
 
 // chunk is a piece of the source. It goes back to its pool when nobody refers to it any more.
@@ -53,6 +53,7 @@ func (v view) release() {
 type source struct {
 	ctx    context.Context
 	chunks chan *chunk
+	pool   chan *chunk
 	window []*chunk
 	have   int64 // end of the window
 	hashed int64 // everything before went to the hasher
@@ -66,21 +67,31 @@ type source struct {
 // newSource starts reading r, whose first byte is at offset off of the whole source.
 func newSource(ctx context.Context, r io.Reader, off int64, h *hasher) *source {
 	s := &source{ctx: ctx, chunks: make(chan *chunk, chunkCount), have: off, hashed: off, errc: make(chan error, 1), hash: h}
-	pool := make(chan *chunk, chunkCount)
+	s.pool = make(chan *chunk, chunkCount)
 	for range chunkCount {
-		pool <- &chunk{pool: pool}
+		s.pool <- &chunk{pool: s.pool}
 	}
-	go s.read(r, off, pool)
+	go s.read(r, off)
 	return s
 }
 
+// lean gives most of the memory back: an unpacker reads the source in small pieces and has memory of its own.
+func (s *source) lean() {
+	for range chunkCount - 2 {
+		select {
+		case <-s.pool:
+		case <-s.ctx.Done():
+		}
+	}
+}
+
 // read fills chunks until the source ends. What arrived before an error is handed on.
-func (s *source) read(r io.Reader, off int64, pool chan *chunk) {
+func (s *source) read(r io.Reader, off int64) {
 	defer close(s.chunks)
 	for {
 		var c *chunk
 		select {
-		case c = <-pool:
+		case c = <-s.pool:
 		case <-s.ctx.Done():
 			s.errc <- context.Cause(s.ctx)
 			return

@@ -19,6 +19,9 @@ const (
 	DefaultCheckpointInterval = time.Second
 )
 
+// MemoryLimit is what a process that copies should give to debug.SetMemoryLimit, so that garbage does not add to the buffers.
+const MemoryLimit = 72 << 20
+
 // Options say how a source becomes a disk. The zero value works.
 type Options struct {
 	// Size is the whole source's length in bytes, 0 or less when unknown. A source that ends elsewhere is an error.

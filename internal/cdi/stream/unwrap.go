@@ -29,6 +29,7 @@ func (r *run) unwrap(c image.Compression) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(r.outer.ctx)
+	go r.outer.lean()
 	r.src = newSource(ctx, z, 0, nil)
 	r.comp, r.opts.Checkpointer = c, nil
 	r.unpacker = &unpacking{rec: rec, z: z, cancel: cancel}
