@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	"virtctl/internal/cdi/worker"
@@ -20,22 +19,13 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) int {
-	// The node pull method copies this program into another image, under this name.
-	if filepath.Base(args[0]) == "server" {
-		return worker.NodePullServer(ctx, args[1:], os.Stderr)
-	}
 	if len(args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: cdi-worker import|upload-server|clone-source|node-pull-server|copy-self PATH|--version")
+		fmt.Fprintln(os.Stderr, "usage: cdi-worker import|upload-server|clone-source|--version")
 		return 2
 	}
-	switch args[1] {
-	case "--version", "version":
+	if args[1] == "--version" {
 		fmt.Println(version.Version())
 		return 0
-	case "node-pull-server":
-		return worker.NodePullServer(ctx, args[2:], os.Stderr)
-	case "copy-self":
-		return worker.CopySelf(args[2:], os.Stderr)
 	}
 	return worker.Standard().Run(ctx, args[1])
 }

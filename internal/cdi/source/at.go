@@ -1,10 +1,12 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -15,6 +17,10 @@ const (
 	streams    = 4
 	// skip is how far a stream reads on to reach an offset, rather than to open another one.
 	skip = 1 << 20
+	// A request is for a little, and for twice as much each time that it is read to its end: what is asked for and not read is sent for
+	// nothing.
+	firstPart = 1 << 20
+	largePart = 256 << 20
 )
 
 // ReaderAt reads an Object at any offset. It keeps a few connections, each of which reads on from where it is, and the last blocks in memory:
@@ -27,10 +33,19 @@ type ReaderAt struct {
 
 	mu      sync.Mutex
 	blocks  map[int64]*block
-	streams []*Reader
+	streams []*run
 	tick    int64
-	used    []int64 // when each stream was used last
 }
+
+// run is a place of the object that is read on from.
+type run struct {
+	reader *Reader
+	used   int64 // when it was used last
+	part   int64 // size of the request
+	end    int64
+}
+
+func (r *run) offset() int64 { return r.reader.Offset() }
 
 type block struct {
 	data []byte
@@ -77,14 +92,14 @@ func (a *ReaderAt) block(n int64) ([]byte, error) {
 		return b.data, nil
 	}
 	start := n * blockSize
-	stream, err := a.stream(start)
+	from, err := a.run(start)
 	if err != nil {
 		return nil, err
 	}
-	for at := stream.Offset() / blockSize; ; at++ {
-		data, err := a.fill(stream, at)
+	for at := from.offset() / blockSize; ; at++ {
+		data, err := a.fill(from, at)
 		if err != nil {
-			a.drop(stream)
+			a.drop(from)
 			return nil, err
 		}
 		if at == n {
@@ -93,16 +108,42 @@ func (a *ReaderAt) block(n int64) ([]byte, error) {
 	}
 }
 
-// fill reads the stream's next block, which is block n, and keeps it.
-func (a *ReaderAt) fill(stream *Reader, n int64) ([]byte, error) {
+// fill reads the run's next block, which is block n, and keeps it.
+func (a *ReaderAt) fill(from *run, n int64) ([]byte, error) {
+	if err := a.extend(from); err != nil {
+		return nil, err
+	}
 	b := a.free()
 	b.data = b.data[:min(blockSize, a.info.Size-n*blockSize)]
-	if _, err := io.ReadFull(stream, b.data); err != nil {
+	if _, err := io.ReadFull(from.reader, b.data); err != nil {
 		return nil, fmt.Errorf("read at byte %d: %w", n*blockSize, err)
 	}
 	b.used = a.tick
 	a.blocks[n] = b
 	return b.data, nil
+}
+
+// extend asks for more when everything that was asked for is read.
+func (a *ReaderAt) extend(from *run) error {
+	if from.offset() < from.end {
+		return nil
+	}
+	next, err := a.open(from.offset(), min(from.part*2, largePart))
+	if err != nil {
+		return err
+	}
+	from.reader.Close()
+	from.reader, from.part, from.end = next.reader, next.part, next.end
+	return nil
+}
+
+func (a *ReaderAt) open(start, part int64) (*run, error) {
+	end := min(start+part, a.info.Size)
+	r, err := NewReader(a.ctx, a.object, Start{Offset: start, End: end, Pin: a.info}, a.policy)
+	if err != nil {
+		return nil, err
+	}
+	return &run{reader: r, used: a.tick, part: part, end: end}, nil
 }
 
 // free makes room for a block: a new one, or the one that was not used for longest.
@@ -121,51 +162,37 @@ func (a *ReaderAt) free() *block {
 	return &block{data: b.data[:blockSize]}
 }
 
-// stream returns a connection that is at, or a little before, start.
-func (a *ReaderAt) stream(start int64) (*Reader, error) {
-	for i, s := range a.streams {
-		if s.Offset() <= start && start-s.Offset() <= skip {
-			a.used[i] = a.tick
-			return s, nil
+// run returns a place that is at, or a little before, start.
+func (a *ReaderAt) run(start int64) (*run, error) {
+	for _, r := range a.streams {
+		if r.offset() <= start && start-r.offset() <= skip {
+			r.used = a.tick
+			return r, nil
 		}
 	}
-	s, err := NewReader(a.ctx, a.object, Start{Offset: start, Pin: a.info}, a.policy)
+	r, err := a.open(start, firstPart)
 	if err != nil {
 		return nil, err
 	}
-	if len(a.streams) < streams {
-		a.streams, a.used = append(a.streams, s), append(a.used, a.tick)
-		return s, nil
+	if len(a.streams) == streams {
+		a.drop(slices.MinFunc(a.streams, func(x, y *run) int { return cmp.Compare(x.used, y.used) }))
 	}
-	oldest := 0
-	for i := range a.used {
-		if a.used[i] < a.used[oldest] {
-			oldest = i
-		}
-	}
-	a.streams[oldest].Close()
-	a.streams[oldest], a.used[oldest] = s, a.tick
-	return s, nil
+	a.streams = append(a.streams, r)
+	return r, nil
 }
 
-func (a *ReaderAt) drop(stream *Reader) {
-	for i, s := range a.streams {
-		if s == stream {
-			s.Close()
-			a.streams = append(a.streams[:i], a.streams[i+1:]...)
-			a.used = append(a.used[:i], a.used[i+1:]...)
-			return
-		}
-	}
+func (a *ReaderAt) drop(r *run) {
+	r.reader.Close()
+	a.streams = slices.DeleteFunc(a.streams, func(x *run) bool { return x == r })
 }
 
 // Close ends the connections.
 func (a *ReaderAt) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, s := range a.streams {
-		s.Close()
+	for _, r := range a.streams {
+		r.reader.Close()
 	}
-	a.streams, a.used = nil, nil
+	a.streams = nil
 	return nil
 }

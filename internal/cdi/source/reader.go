@@ -60,6 +60,7 @@ type Reader struct {
 	info   Info
 
 	offset   int64 // of the next byte
+	end      int64 // 0: the object's
 	mark     int64 // offset at the last failure
 	failures int
 	// Retries counts how often the connection was made again.
@@ -70,13 +71,15 @@ type Reader struct {
 // Start is where a stream begins. The zero value is the beginning of whatever the source has now.
 type Start struct {
 	Offset int64
+	// End is where the stream ends; 0 is the object's end.
+	End int64
 	// Pin is the content that was read up to Offset.
 	Pin Info
 }
 
 // NewReader opens the object and reads what the source says about it. Failures to open are retried as well.
 func NewReader(ctx context.Context, object Object, start Start, policy Policy) (*Reader, error) {
-	r := &Reader{object: object, policy: policy, ctx: ctx, offset: start.Offset, mark: start.Offset, info: start.Pin}
+	r := &Reader{object: object, policy: policy, ctx: ctx, offset: start.Offset, end: start.End, mark: start.Offset, info: start.Pin}
 	for r.body == nil {
 		if err := r.open(); err != nil {
 			if err := r.failed(err); err != nil {
@@ -99,7 +102,7 @@ func (r *Reader) Retries() int { return r.retries }
 func (r *Reader) open() error {
 	ctx, cancel := context.WithCancelCause(r.ctx)
 	stall := newWatch(r.policy.Stall, cancel)
-	body, info, err := r.object.Open(ctx, r.offset, r.info)
+	body, info, err := r.object.Open(ctx, Part{r.offset, r.end}, r.info)
 	if err != nil {
 		stall.stop()
 		return stalled(ctx, err)
@@ -141,14 +144,18 @@ func (r *Reader) Read(p []byte) (int, error) {
 
 // ended decides what the end of a connection means: nil to go on with a new one.
 func (r *Reader) ended(err error) error {
+	end := r.info.Size
+	if r.end > 0 {
+		end = r.end
+	}
 	if errors.Is(err, io.EOF) {
-		if r.info.Size < 0 || r.offset == r.info.Size {
+		if end < 0 || r.offset == end {
 			return io.EOF
 		}
 		err = io.ErrUnexpectedEOF
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) && r.info.Size >= 0 {
-		err = fmt.Errorf("the connection ended after %d of %d bytes", r.offset, r.info.Size)
+	if errors.Is(err, io.ErrUnexpectedEOF) && end >= 0 {
+		err = fmt.Errorf("the connection ended after %d of %d bytes", r.offset, end)
 	}
 	if r.info.Identity == "" && r.offset > 0 {
 		// Another connection might give another content: joining the two would make a disk that never existed.

@@ -13,9 +13,12 @@ import (
 
 // Object is a remote file.
 type Object interface {
-	// Open starts to read at offset. If pin has an identity and the source serves another content now, it fails with ErrChanged.
-	Open(ctx context.Context, offset int64, pin Info) (io.ReadCloser, Info, error)
+	// Open starts to read a part. If pin has an identity and the source serves another content now, it fails with ErrChanged.
+	Open(ctx context.Context, part Part, pin Info) (io.ReadCloser, Info, error)
 }
+
+// Part is from which byte to read, and up to which; End 0 is the object's.
+type Part struct{ Offset, End int64 }
 
 // Info is what a source says about the object that was opened.
 type Info struct {

@@ -39,6 +39,7 @@ type conversion struct {
 	block    bool
 	opts     stream.Options
 	dir      string // for the socket
+	cache    string // mode of qemu-img
 	progress func(percent float64)
 }
 
@@ -132,6 +133,19 @@ func (c *conversion) finish(size int64) error {
 	return nil
 }
 
+// cacheMode falls back to the page cache where the target cannot do without it.
+func (c *conversion) cacheMode() string {
+	if c.cache != "none" {
+		return c.cache
+	}
+	fd, err := unix.Open(c.target, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "writeback"
+	}
+	unix.Close(fd)
+	return c.cache
+}
+
 func (c *conversion) tool(ctx context.Context, format image.Format, socket string, filled bool) error {
 	driver := string(format)
 	if format == image.ISO {
@@ -145,7 +159,7 @@ func (c *conversion) tool(ctx context.Context, format image.Format, socket strin
 	if err != nil {
 		return fmt.Errorf("name the image for qemu-img: %w", err)
 	}
-	args := []string{"--as=" + strconv.Itoa(toolMemory), "--core=0", "qemu-img", "convert", "-p", "-n", "-W", "-m", "4", "-t", "writeback", "-O", "raw"}
+	args := []string{"--as=" + strconv.Itoa(toolMemory), "--core=0", "qemu-img", "convert", "-p", "-n", "-W", "-m", "4", "-t", c.cacheMode(), "-O", "raw"}
 	switch {
 	case filled:
 		args = append(args, "-S", "0")

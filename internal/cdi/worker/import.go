@@ -52,9 +52,6 @@ func (w *Worker) importImage(ctx context.Context) (names.TerminationMessage, err
 	if im.in, err = w.newInput(ctx); err != nil {
 		return names.TerminationMessage{}, err
 	}
-	if err := w.ready(ctx, im.in); err != nil {
-		return names.TerminationMessage{}, err
-	}
 	work := im.disk
 	if archive {
 		work = im.archive
@@ -64,7 +61,6 @@ func (w *Worker) importImage(ctx context.Context) (names.TerminationMessage, err
 		return names.TerminationMessage{}, errors.Join(err, im.abandon(err))
 	}
 	progress.SetPercent(100)
-	w.done()
 	return im.message(res), im.vol.Journal().Remove()
 }
 
@@ -82,7 +78,10 @@ func (w *Worker) target(request string) (volume.Volume, stream.Options, error) {
 	if err != nil {
 		return vol, stream.Options{}, err
 	}
-	return vol, stream.Options{Available: sizes.Available, GrowTo: sizes.GrowTo, Preallocation: w.Env.flag(names.EnvPreallocation)}, nil
+	return vol, stream.Options{
+		Available: sizes.Available, GrowTo: sizes.GrowTo, Preallocation: w.Env.flag(names.EnvPreallocation),
+		CheckpointBytes: w.CheckpointBytes, CheckpointInterval: w.CheckpointInterval,
+	}, nil
 }
 
 // repeated begins again, a few times, when the source changes while it is read.
@@ -146,7 +145,15 @@ func (im *importer) outOfOrder(ctx context.Context, in source.Stream, spool *str
 		return stream.Result{}, err
 	}
 	defer at.Close()
-	return (&conversion{at: at, target: im.vol.Disk, block: im.vol.Block(), opts: im.opts, dir: im.w.Paths.Temp, progress: im.progress.SetPercent}).run(ctx)
+	return (&conversion{at: at, target: im.vol.Disk, block: im.vol.Block(), opts: im.opts, dir: im.w.Paths.Temp, cache: im.cache(), progress: im.progress.SetPercent}).run(ctx)
+}
+
+// cache is qemu-img's: the page cache counts for a container's memory, and the controller asks for less of it after the kernel ended one.
+func (im *importer) cache() string {
+	if im.w.Env(names.EnvCacheMode) == names.CacheModeTryNone {
+		return "none"
+	}
+	return "writeback"
 }
 
 // spool stores the image first: on the scratch claim, or beside the disk when there is room for both.

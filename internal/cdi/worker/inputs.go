@@ -12,6 +12,7 @@ import (
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/cdi/source"
 	"virtctl/internal/cdi/source/gcs"
+	"virtctl/internal/cdi/source/local"
 	"virtctl/internal/cdi/source/registry"
 	"virtctl/internal/cdi/source/s3"
 	"virtctl/internal/cdi/source/web"
@@ -53,15 +54,19 @@ func (w *Worker) newInput(ctx context.Context) (*input, error) {
 			URL: endpoint, User: e(names.EnvAccessKeyID), Password: e(names.EnvSecretKey), Options: e.webOptions(),
 			Headers: extraHeaders(e), SecretHeaders: secretHeaders(w.ExtraHeaders),
 		}
-		object, err := h.Object()
-		return w.objectInput(object, err)
+		return w.webInput(h.Object())
 	case names.SourceS3:
-		object, err := s3.Source{URL: endpoint, AccessKey: e(names.EnvAccessKeyID), SecretKey: e(names.EnvSecretKey), Options: e.webOptions()}.Object()
-		return w.objectInput(object, err)
+		return w.webInput(s3.Source{URL: endpoint, AccessKey: e(names.EnvAccessKeyID), SecretKey: e(names.EnvSecretKey), Options: e.webOptions()}.Object())
 	case names.SourceGCS:
-		object, err := gcs.Source{URL: endpoint, KeyFile: e(names.EnvGoogleCredentials), Options: e.webOptions()}.Object(ctx)
-		return w.objectInput(object, err)
+		return w.webInput(gcs.Source{URL: endpoint, KeyFile: e(names.EnvGoogleCredentials), Options: e.webOptions()}.Object(ctx))
 	case names.SourceRegistry:
+		if e(names.EnvPullMethod) == pullNode {
+			disk, err := local.Find(w.Image)
+			if err != nil {
+				return nil, err
+			}
+			return w.objectInput(endpoint, disk), nil
+		}
 		image := &registry.Image{
 			URL: endpoint, User: e(names.EnvAccessKeyID), Password: e(names.EnvSecretKey), Architecture: e(names.EnvArchitecture),
 			Policy: w.Policy, Options: e.webOptions(),
@@ -78,13 +83,20 @@ func (w *Worker) newInput(ctx context.Context) (*input, error) {
 	}
 }
 
-func (w *Worker) objectInput(object *web.Object, err error) (*input, error) {
+// pullNode is the pull method in which the node brings the image.
+const pullNode = "node"
+
+func (w *Worker) webInput(object *web.Object, err error) (*input, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The query may hold a signature: it changes, and it is a secret.
+	return w.objectInput(object.URL.Scheme+"://"+object.URL.Host+object.URL.EscapedPath(), object), nil
+}
+
+func (w *Worker) objectInput(name string, object source.Object) *input {
 	return &input{
-		// The query may hold a signature: it changes, and it is a secret.
-		name: object.URL.Scheme + "://" + object.URL.Host + object.URL.EscapedPath(), object: object,
+		name: name, object: object,
 		open: func(ctx context.Context, start source.Start) (source.Stream, error) {
 			r, err := source.NewReader(ctx, object, start, w.Policy)
 			if err != nil {
@@ -93,7 +105,7 @@ func (w *Worker) objectInput(object *web.Object, err error) (*input, error) {
 			return r, nil
 		},
 		labels: func() map[string]string { return nil },
-	}, nil
+	}
 }
 
 // maxHeaders bounds both lists.

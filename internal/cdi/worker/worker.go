@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"virtctl/internal/cdi/names"
@@ -23,20 +24,23 @@ type Worker struct {
 	Termination string
 	// ExtraHeaders is the folder of Secrets with headers.
 	ExtraHeaders string
-	// ReadyTimeout bounds how long another container of the pod may take to become ready.
-	ReadyTimeout time.Duration
+	// Image is where the node mounted the image to import, with the pull method node.
+	Image string
 	// Uploads is the address of the upload server.
 	Uploads string
 	// Metrics is the address that progress is served on.
 	Metrics string
-	Log     io.Writer
+	// CheckpointBytes and CheckpointInterval are how often progress is kept; zero leaves it to package stream.
+	CheckpointBytes    int64
+	CheckpointInterval time.Duration
+	Log                io.Writer
 }
 
 // Standard is a worker in its pod.
 func Standard() *Worker {
 	return &Worker{
 		Env: os.Getenv, Paths: volume.Standard(), Policy: source.DefaultPolicy(), Termination: names.Termination,
-		ExtraHeaders: names.ExtraHeadersDir, ReadyTimeout: 10 * time.Minute, Metrics: fmt.Sprintf(":%d", names.PortMetrics), Uploads: fmt.Sprintf(":%d", names.PortUploadServer), Log: os.Stderr,
+		ExtraHeaders: names.ExtraHeadersDir, Image: names.SharedDir, Metrics: fmt.Sprintf(":%d", names.PortMetrics), Uploads: fmt.Sprintf(":%d", names.PortUploadServer), Log: os.Stderr,
 	}
 }
 
@@ -48,6 +52,8 @@ func (w *Worker) Run(ctx context.Context, command string) int {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memory)
 	}
+	// The disk's mode is the contract's, whatever the image says.
+	syscall.Umask(0)
 	works := map[string]func(context.Context) (names.TerminationMessage, error){
 		names.WorkerImport: w.importImage, names.WorkerUploadServer: w.upload, names.WorkerCloneSource: w.clone,
 	}

@@ -152,7 +152,7 @@ type part struct {
 	identity string
 }
 
-func (p *part) Open(_ context.Context, offset int64, _ source.Info) (readCloser, source.Info, error) {
+func (p *part) Open(_ context.Context, want source.Part, _ source.Info) (readCloser, source.Info, error) {
 	f, err := os.Open(p.path)
 	if err != nil {
 		return nil, source.Info{}, err
@@ -161,5 +161,5 @@ func (p *part) Open(_ context.Context, offset int64, _ source.Info) (readCloser,
 	return struct {
 		io.Reader
 		io.Closer
-	}{io.NewSectionReader(f, p.offset+offset, p.size-offset), f}, info, nil
+	}{io.NewSectionReader(f, p.offset+want.Offset, p.size-want.Offset), f}, info, nil
 }

@@ -146,8 +146,8 @@ type blob struct {
 	desc v1.Descriptor
 }
 
-func (b *blob) Open(ctx context.Context, offset int64, _ source.Info) (readCloser, source.Info, error) {
-	body, info, err := b.Object.Open(ctx, offset, source.Info{Size: b.desc.Size})
+func (b *blob) Open(ctx context.Context, part source.Part, _ source.Info) (readCloser, source.Info, error) {
+	body, info, err := b.Object.Open(ctx, part, source.Info{Size: b.desc.Size})
 	if err != nil {
 		return nil, info, err
 	}

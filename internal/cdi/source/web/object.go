@@ -29,9 +29,12 @@ type Object struct {
 }
 
 // Open is source.Object.
-func (o *Object) Open(ctx context.Context, offset int64, pin source.Info) (io.ReadCloser, source.Info, error) {
-	none := source.Info{}
+func (o *Object) Open(ctx context.Context, want source.Part, pin source.Info) (io.ReadCloser, source.Info, error) {
+	none, offset := source.Info{}, want.Offset
 	part := byteRange(offset, pin.Size)
+	if want.End > 0 {
+		part = byteRange(offset, want.End)
+	}
 	resp, err := o.get(ctx, part, pin)
 	if err == nil && o.Refused != nil && resp.StatusCode >= 300 && o.Refused(resp) {
 		resp.Body.Close()
