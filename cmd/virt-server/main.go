@@ -11,8 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"virtctl/internal/server/api"
+	cdiapiserver "virtctl/internal/server/cdi/apiserver"
 	cdicontroller "virtctl/internal/server/cdi/controller"
 	cdioperator "virtctl/internal/server/cdi/operator"
+	cdiuploadproxy "virtctl/internal/server/cdi/uploadproxy"
 	"virtctl/internal/server/controller"
 	"virtctl/internal/server/operator"
 	"virtctl/internal/version"
@@ -26,7 +28,7 @@ func main() {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(operator.Command(), api.Command(), controller.Command(),
-		cdicontroller.Command(), cdioperator.Command())
+		cdioperator.Command(), cdiapiserver.Command(), cdiuploadproxy.Command(), cdicontroller.Command())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)

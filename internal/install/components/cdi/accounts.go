@@ -31,7 +31,9 @@ func accounts() []account {
 		{
 			name: names.AccountAPIServer, component: names.DeploymentAPIServer,
 			clusterRole: names.AccountAPIServer, cluster: apiCluster(), role: names.AccountAPIServer, local: apiLocal(),
-			extraName: "virtctl.io:cdi-apiserver", extra: forwardRules(),
+			extraName: "virtctl.io:cdi-apiserver", extra: append(forwardRules(),
+				rule(list("storage.k8s.io"), list("storageclasses"), read()),
+				rule(list(group), list("storageprofiles"), read())),
 		},
 		{
 			name: names.AccountUploadProxy, component: names.DeploymentUploadProxy,

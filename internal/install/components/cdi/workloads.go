@@ -24,6 +24,9 @@ const (
 	SigningKeyDir    = CertDir + "/" + names.SecretSigningKey
 )
 
+// SecretControllerCert is what cdi-deployment serves its metrics with.
+const SecretControllerCert = "cdi-controller-certs"
+
 // APIServer is the Deployment of the token API, the way in to uploads and the webhooks.
 func APIServer(o Options) *appsv1.Deployment {
 	c := server(o, names.DeploymentAPIServer, "cdi-apiserver", "--port=8443")
@@ -64,12 +67,13 @@ func uploadMounts() []pods.Mount {
 // Controller is the Deployment of the controllers of claims, DataVolumes and their like.
 func Controller(o Options) *appsv1.Deployment {
 	c := server(o, names.DeploymentController, "cdi-controller", "--port=8443", "--worker-image="+o.WorkerImage(),
-		fmt.Sprintf("-v=%d", o.Verbosity))
-	c.Env = append(c.Env, corev1.EnvVar{Name: "PULL_POLICY", Value: string(o.PullPolicy)})
+		"--image-pull-policy="+string(o.PullPolicy), fmt.Sprintf("-v=%d", o.Verbosity))
 	c.LivenessProbe = pods.HTTPSProbe("/healthz", 8443)
 	c.LivenessProbe.FailureThreshold = 8
 	c.Resources = pods.Requests("10m", "60Mi")
-	return deployment(o, names.DeploymentController, names.AccountController, c, nil)
+	return deployment(o, names.DeploymentController, names.AccountController, c, []pods.Mount{
+		{Name: "certificates", Path: "/etc/cdi-controller/certificates", Secret: SecretControllerCert},
+	})
 }
 
 // Operator is the Deployment of the operator itself; `virtctl install` applies it.

@@ -65,7 +65,8 @@ func chains(cdi *cdiv1.CDI, namespace string) []certificates.Chain {
 		}
 	}
 	return []certificates.Chain{
-		chain(names.SecretAPISigner, names.BundleAPI, server, certificates.ServiceRole(names.SecretAPICert, names.ServiceAPI, namespace)),
+		chain(names.SecretAPISigner, names.BundleAPI, server, certificates.ServiceRole(names.SecretAPICert, names.ServiceAPI, namespace),
+			certificates.ServiceRole(components.SecretControllerCert, names.ServicePrometheus, namespace)),
 		chain(names.SecretProxySigner, names.BundleProxy, server, certificates.ServiceRole(names.SecretProxyCert, names.ServiceUploadProxy, namespace)),
 		chain(names.SecretUploadSigner, names.BundleUpload, server),
 		chain(names.SecretUploadClientSigner, names.BundleUploadClient, client, certificates.Role{
