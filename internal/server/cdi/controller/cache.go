@@ -2,6 +2,7 @@ package controller
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -12,10 +13,14 @@ import (
 
 // cacheOptions keeps the cache small. All pods matter, because any may use a claim that is to be read or filled; but of most only
 // which claims they use. Pods from the cache must never be written back.
-func cacheOptions() cache.Options {
+func cacheOptions(namespace string) cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
-		ByObject:         map[client.Object]cache.ByObject{&corev1.Pod{}: {Transform: transform(slimPod)}},
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}: {Transform: transform(slimPod)},
+			// We may read Ingresses of our own namespace only.
+			&networkingv1.Ingress{}: {Namespaces: map[string]cache.Config{namespace: {}}},
+		},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
@@ -33,6 +34,7 @@ func text(s string) *string { return &s }
 func TestLivesOnAPIServer(t *testing.T) {
 	cl := startCluster(t)
 	cl.startControllers()
+	t.Run("storage", cl.with(storageKnowledge))
 	t.Run("import", cl.with(importLife))
 	t.Run("failing import", cl.with(failingImport))
 	t.Run("upload", cl.with(uploadLife))
@@ -235,4 +237,39 @@ func cloneLife(cl *cluster) {
 	cl.awaitGone(&corev1.PodList{}, reader)
 	cl.awaitGone(&corev1.PodList{}, server)
 	await(cl, &corev1.PersistentVolumeClaimList{}, "lab", "copy", "freedom", func(c *corev1.PersistentVolumeClaim) bool { return len(c.Finalizers) == 1 })
+}
+
+// What administrators and `virtctl storage check` read: profiles with reasons, and the configuration's outcome.
+func storageKnowledge(cl *cluster) {
+	await(cl, &cdi.StorageProfileList{}, "", "local", "profile", func(p *cdi.StorageProfile) bool {
+		return len(p.Status.ClaimPropertySets) == 2 && p.Status.CloneStrategy != nil && *p.Status.CloneStrategy == cdi.CloneStrategyHostAssisted &&
+			len(p.Status.Conditions) == 1 && p.Status.Conditions[0].Status == corev1.ConditionTrue
+	})
+	odd := await(cl, &cdi.StorageProfileList{}, "", "odd", "profile", func(p *cdi.StorageProfile) bool {
+		return len(p.Status.ClaimPropertySets) == 1 && len(p.Status.Conditions) == 1 && p.Status.Conditions[0].Reason == "UnrecognizedProvisioner"
+	})
+	before := odd.DeepCopy()
+	block := corev1.PersistentVolumeBlock
+	odd.Spec.ClaimPropertySets = []cdi.ClaimPropertySet{{AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany}, VolumeMode: &block}}
+	if err := cl.c.Patch(context.Background(), odd, client.MergeFrom(before)); err != nil {
+		cl.t.Fatal(err)
+	}
+	await(cl, &cdi.StorageProfileList{}, "", "odd", "administrator's word", func(p *cdi.StorageProfile) bool {
+		return len(p.Status.ClaimPropertySets) == 1 && *p.Status.ClaimPropertySets[0].VolumeMode == block
+	})
+	await(cl, &cdi.CDIConfigList{}, "", names.CDIConfig, "status", func(c *cdi.CDIConfig) bool {
+		return c.Status.FilesystemOverhead != nil && c.Status.FilesystemOverhead.StorageClass["local"] == "0.06" &&
+			c.Status.DefaultPodResourceRequirements != nil
+	})
+	path := networkingv1.PathTypePrefix
+	ingress := &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Namespace: "kubevirt", Name: "upload"}}
+	ingress.Spec.Rules = []networkingv1.IngressRule{{Host: "upload.example.com", IngressRuleValue: networkingv1.IngressRuleValue{
+		HTTP: &networkingv1.HTTPIngressRuleValue{Paths: []networkingv1.HTTPIngressPath{{Path: "/", PathType: &path, Backend: networkingv1.IngressBackend{
+			Service: &networkingv1.IngressServiceBackend{Name: names.ServiceUploadProxy, Port: networkingv1.ServiceBackendPort{Number: 443}},
+		}}}},
+	}}}
+	cl.create(ingress)
+	await(cl, &cdi.CDIConfigList{}, "", names.CDIConfig, "upload URL", func(c *cdi.CDIConfig) bool {
+		return c.Status.UploadProxyURL != nil && *c.Status.UploadProxyURL == "upload.example.com"
+	})
 }

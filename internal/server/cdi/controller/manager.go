@@ -6,22 +6,30 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/footprint"
+	"virtctl/internal/server/cdi/controller/appear"
 	"virtctl/internal/server/cdi/controller/claim"
 	"virtctl/internal/server/cdi/controller/clonetoken"
+	"virtctl/internal/server/cdi/controller/configuration"
 	"virtctl/internal/server/cdi/controller/datavolume"
 	"virtctl/internal/server/cdi/controller/index"
+	"virtctl/internal/server/cdi/controller/metric"
+	"virtctl/internal/server/cdi/controller/profile"
 	"virtctl/internal/server/cdi/controller/progress"
 	"virtctl/internal/server/cdi/controller/settings"
+	"virtctl/internal/server/cdi/controller/snapshot"
 	"virtctl/internal/server/serving"
 	"virtctl/internal/version"
 )
@@ -63,7 +71,7 @@ func NewManager(ctx context.Context, cluster *rest.Config, f Flags) (manager.Man
 	lease, renew, retry, manyReplicas := leaseDuration, renewDeadline, retryPeriod, true
 	mgr, err := manager.New(cluster, manager.Options{
 		Scheme:                        scheme,
-		Cache:                         cacheOptions(),
+		Cache:                         cacheOptions(f.Namespace),
 		Metrics:                       serving.Options(f.Port, f.CertDir, component),
 		HealthProbeBindAddress:        "0",
 		LeaderElection:                f.LeaderElection,
@@ -89,6 +97,20 @@ func addControllers(mgr manager.Manager, f Flags) error {
 	if err := mgr.Add(footprint.Trimmer{Log: mgr.GetLogger()}); err != nil {
 		return fmt.Errorf("keep memory small: %w", err)
 	}
+	metrics, err := metric.New(registry(f))
+	if err != nil {
+		return err
+	}
+	partial, err := metadata.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return fmt.Errorf("make a client for metadata: %w", err)
+	}
+	snapshotClasses := &appear.Kind{
+		Definition: snapshot.ClassDefinition, Object: snapshot.NewClass(), Metadata: partial, Cache: mgr.GetCache(),
+	}
+	if err := mgr.Add(snapshotClasses); err != nil {
+		return fmt.Errorf("watch for snapshot classes: %w", err)
+	}
 	// The seed's role allows events of the core group only, which the newer recorder does not write.
 	recorder := mgr.GetEventRecorderFor(component) //nolint:staticcheck
 	source := &settings.Source{Reader: mgr.GetClient(), Image: f.WorkerImage, PullPolicy: corev1.PullPolicy(f.PullPolicy)}
@@ -100,5 +122,15 @@ func addControllers(mgr manager.Manager, f Flags) error {
 		claim.New(claim.Options{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Settings: source, Tokens: tokens, Namespace: f.Namespace,
 		}).Setup(mgr),
+		profile.New(mgr.GetClient(), mgr.GetAPIReader(), metrics).Setup(mgr, snapshotClasses),
+		configuration.New(mgr.GetClient(), mgr.GetAPIReader(), f.Namespace).Setup(mgr),
 	)
+}
+
+// registry is where the metrics port finds the controller's own metrics.
+func registry(f Flags) prometheus.Registerer {
+	if f.Port == 0 {
+		return prometheus.NewRegistry()
+	}
+	return ctrlmetrics.Registry
 }
