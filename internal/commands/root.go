@@ -42,6 +42,7 @@ import (
 	"virtctl/internal/commands/start"
 	"virtctl/internal/commands/status"
 	"virtctl/internal/commands/stop"
+	"virtctl/internal/commands/storage"
 	"virtctl/internal/commands/target"
 	"virtctl/internal/commands/terminal"
 	"virtctl/internal/commands/uninstall"
@@ -73,7 +74,7 @@ func groups() []group {
 		{"inspect", "Look:", []constructor{
 			get.NewCmd, describe.NewCmd, wait.NewCmd, logs.NewCmd, guestosinfo.NewCmd, userlist.NewCmd, fslist.NewCmd, expand.NewCmd,
 		}},
-		{"volumes", "Disks and images:", []constructor{imageupload.NewCmd, addvolume.NewCmd, removevolume.NewCmd}},
+		{"volumes", "Disks and images:", []constructor{imageupload.NewCmd, addvolume.NewCmd, removevolume.NewCmd, storage.NewCmd}},
 		{"platform", "The platform:", platform()},
 		{"self", "About this program:", []constructor{version.NewCmd, options.NewCmd}},
 	}

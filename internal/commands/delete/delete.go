@@ -14,6 +14,7 @@ import (
 	"virtctl/internal/commands/factory"
 	"virtctl/internal/commands/problem"
 	"virtctl/internal/commands/target"
+	"virtctl/internal/commands/volume"
 )
 
 // Options are what the command line says.
@@ -30,17 +31,21 @@ const unset = -1
 func NewCmd(f *factory.Factory) *cobra.Command {
 	opts := &Options{}
 	cmd := &cobra.Command{
-		Use:   "delete ([vm|vmi] NAME... | -l SELECTOR | --all)",
-		Short: "Delete virtual machines",
-		Long: `Delete virtual machines.
+		Use:   "delete ([vm|vmi|dv|pvc] NAME... | -l SELECTOR | --all)",
+		Short: "Delete virtual machines and disks",
+		Long: `Delete virtual machines and disks.
 
 A running guest is shut down first, within its termination grace period. Volumes that were made with the machine (its data volume
-templates) are deleted with it; --keep-volumes makes them independent before. Claims that the machine merely uses are never touched.`,
+templates) are deleted with it; --keep-volumes makes them independent before. Claims that the machine merely uses are never touched. A disk (dv NAME) goes with
+its claim, once no running machine uses it.`,
 		Example: `  # Delete a machine and wait until nothing is left of it
   {{ProgramName}} delete web --wait
 
   # Delete the machine, keep its disks
   {{ProgramName}} delete web --keep-volumes
+
+  # Delete a disk, finished or not
+  {{ProgramName}} delete dv fedora --wait
 
   # Do not wait for the guest to shut down
   {{ProgramName}} delete web --grace-period 0`,
@@ -61,6 +66,9 @@ templates) are deleted with it; --keep-volumes makes them independent before. Cl
 func Run(ctx context.Context, f *factory.Factory, opts *Options, args []string) error {
 	if opts.GracePeriod < unset {
 		return problem.Usagef("--grace-period must not be negative")
+	}
+	if kind, disks, ok := volume.Named(args); ok {
+		return runDisks(ctx, f, opts, kind, disks)
 	}
 	return action.Run(ctx, f, action.Verb{
 		Kind: target.VM, Infinitive: "delete",

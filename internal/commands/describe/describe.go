@@ -16,6 +16,7 @@ import (
 	"virtctl/internal/commands/problem"
 	"virtctl/internal/commands/reason"
 	"virtctl/internal/commands/target"
+	"virtctl/internal/commands/volume"
 )
 
 // Options are what the command line says.
@@ -28,12 +29,15 @@ type Options struct {
 func NewCmd(f *factory.Factory) *cobra.Command {
 	opts := &Options{}
 	cmd := &cobra.Command{
-		Use:   "describe ([vm|vmi] NAME... | -l SELECTOR | --all)",
-		Short: "Tell all about virtual machines, and why they are not running",
+		Use:   "describe ([vm|vmi|dv|pvc] NAME... | -l SELECTOR | --all)",
+		Short: "Tell all about virtual machines and disks, and why they are not ready",
 		Long: `Tell all about virtual machines: their state and the reasons for it, conditions, volumes, network interfaces, last
-migrations and events.`,
+migrations and events. Of a disk: what fills it, the claim below it, the pod at work, conditions and events.`,
 		Example: `  # Why does web not start?
-  {{ProgramName}} describe vm web`,
+  {{ProgramName}} describe vm web
+
+  # Why is the disk not filled?
+  {{ProgramName}} describe dv fedora`,
 		ValidArgsFunction: target.Complete(f, target.VM),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return Run(cmd.Context(), f, opts, args)
@@ -48,6 +52,9 @@ migrations and events.`,
 func Run(ctx context.Context, f *factory.Factory, opts *Options, args []string) error {
 	if opts.Events < 0 {
 		return problem.Usagef("--events must not be negative")
+	}
+	if _, disks, ok := volume.Named(args); ok {
+		return runDisks(ctx, f, opts, disks)
 	}
 	targets, err := opts.Selection.Resolve(ctx, f, target.VM, args)
 	if err != nil {

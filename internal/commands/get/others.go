@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	instancetypev1beta1 "kubevirt.io/api/instancetype/v1beta1"
-	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 
 	"virtctl/internal/client"
 	"virtctl/internal/commands/output"
@@ -18,7 +17,7 @@ import (
 // views are all types that can be listed.
 func views() []view {
 	return []view{
-		vms(), vmis(), migrations(), nodes(), volumes(), dataVolumes(),
+		vms(), vmis(), migrations(), nodes(), volumes(), disks(), dataVolumes(), dataSources(), importCrons(), storageProfiles(),
 		instancetypes("VirtualMachineInstancetype", "instancetypes", "vmf", false),
 		instancetypes("VirtualMachineClusterInstancetype", "clusterinstancetypes", "vmcf", true),
 		preferences("VirtualMachinePreference", "preferences", "vmp", false),
@@ -156,21 +155,6 @@ func access(modes []corev1.PersistentVolumeAccessMode) string {
 		}[m])
 	}
 	return or(strings.Join(short, ","))
-}
-
-func dataVolumes() view {
-	type volume = cdiv1.DataVolume
-	return typed[volume]{
-		what:  client.Kind{Group: "cdi.kubevirt.io", Version: "v1beta1", Kind: "DataVolume", Plural: "datavolumes", Singular: "datavolume"},
-		names: []string{"dvs", "dv", "datavolume", "datavolumes"},
-		columns: []column[volume]{
-			{"NAME", false, func(v *volume, _ *facts) string { return v.Name }},
-			{"PHASE", false, func(v *volume, _ *facts) string { return or(string(v.Status.Phase)) }},
-			{"PROGRESS", false, func(v *volume, _ *facts) string { return or(string(v.Status.Progress)) }},
-			{"RESTARTS", false, func(v *volume, _ *facts) string { return strconv.Itoa(int(v.Status.RestartCount)) }},
-			{"AGE", false, func(v *volume, in *facts) string { return output.Age(v.CreationTimestamp, in.q.now) }},
-		},
-	}
 }
 
 func instancetypes(kind, word, short string, cluster bool) view {

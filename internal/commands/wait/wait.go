@@ -16,6 +16,7 @@ import (
 	"virtctl/internal/commands/output"
 	"virtctl/internal/commands/problem"
 	"virtctl/internal/commands/target"
+	"virtctl/internal/commands/volume"
 )
 
 // Options are what the command line says.
@@ -30,9 +31,9 @@ type Options struct {
 func NewCmd(f *factory.Factory) *cobra.Command {
 	opts := &Options{}
 	cmd := &cobra.Command{
-		Use:   "wait ([vm|vmi] NAME... | -l SELECTOR | --all) [--for STATE]",
-		Short: "Wait until virtual machines have reached a state",
-		Long: `Wait until virtual machines have reached a state, and say why if they do not.
+		Use:   "wait ([vm|vmi|dv|pvc] NAME... | -l SELECTOR | --all) [--for STATE]",
+		Short: "Wait until virtual machines or disks have reached a state",
+		Long: `Wait until virtual machines or disks have reached a state, and say why if they do not.
 
 States:
   running              the guest runs
@@ -42,12 +43,17 @@ States:
   agent                the guest agent has connected
   ip                   the guest has an address
   deleted              nothing is left of the machine
-  condition=TYPE[=STATUS]  a condition of the machine or of its run has the status, True if none is given`,
+  condition=TYPE[=STATUS]  a condition of the machine or of its run has the status, True if none is given
+
+A disk (dv/NAME) is ready when it is filled; uploadready is when it waits for an upload, deleted when nothing is left of it.`,
 		Example: `  # Until the guest agent of web answers
   {{ProgramName}} wait web --for agent --timeout 2m
 
   # Until all machines of a tier are ready
   {{ProgramName}} wait -l tier=backend --for ready
+
+  # Until the disk is filled
+  {{ProgramName}} wait dv/fedora --timeout 30m
 
   # Until a change that needs a restart has been made
   {{ProgramName}} wait web --for condition=RestartRequired`,
@@ -67,6 +73,9 @@ States:
 
 // Run waits.
 func Run(ctx context.Context, f *factory.Factory, opts *Options, args []string) error {
+	if kind, disks, ok := volume.Named(args); ok {
+		return runDisks(ctx, f, opts, kind, disks)
+	}
 	goal, err := goalOf(opts.For)
 	if err != nil {
 		return err
