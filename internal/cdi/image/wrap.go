@@ -17,8 +17,8 @@ const (
 	MaxZstdWindow = 32 << 20
 	// MaxXZDictionary is what xz -9 uses, the largest of its presets.
 	MaxXZDictionary = 64 << 20
-	// innerHead is enough of the content for every header, VHDX having the largest.
-	innerHead = 3 << 20
+	// innerHead is enough of the content for every header but VHDX, whose metadata may come after its block table.
+	innerHead, innerHeadVHDX = 1200 << 10, 8 << 20
 )
 
 // NewDecompressor takes the wrapping c off r. Closing it does not close r.
@@ -106,7 +106,10 @@ func inspectWrapped(r io.ReaderAt, info Info) (Info, error) {
 	if err != nil && !whole && n < SectorSize {
 		return info, err
 	}
-	head = head[:n]
+	if head = head[:n]; !whole && string(head[:8]) == vhdxMagic {
+		more, _ := io.ReadAll(io.LimitReader(z, int64(innerHeadVHDX-n))) // what is cut short shows when it is needed
+		head = append(head, more...)
+	}
 	format, comp := Sniff(head)
 	if comp != None {
 		return info, &RefusedError{Format: Raw, Reason: Unsupported, Detail: fmt.Sprintf("%s inside %s", comp, info.Compression)}
