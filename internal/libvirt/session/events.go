@@ -57,7 +57,8 @@ func (s *Session) subscribe(sink func(Event)) error {
 		func() (int, error) {
 			return s.conn.DomainEventMemoryDeviceSizeChangeRegister(nil,
 				func(_ *libvirt.Connect, _ *libvirt.Domain, e *libvirt.DomainEventMemoryDeviceSizeChange) {
-					sink(Event{PluggedMemory: &e.Size})
+					bytes := e.Size << 10 // libvirt says KiB
+					sink(Event{PluggedMemory: &bytes})
 				})
 		},
 		func() (int, error) {

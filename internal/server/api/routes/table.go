@@ -127,6 +127,8 @@ const (
 	VMCancelEvac   Handler = "VMEvacuateCancel"
 	VMPortForward  Handler = "VMPortForward"
 	VMGraph        Handler = "VMObjectGraph"
+	MemoryDump     Handler = "VMMemoryDump"
+	RemoveDump     Handler = "VMRemoveMemoryDump"
 
 	Pause           Handler = "Pause"
 	Unpause         Handler = "Unpause"
@@ -145,6 +147,14 @@ const (
 	VMIRemoveVolume Handler = "VMIRemoveVolume"
 	VMICancelEvac   Handler = "VMIEvacuateCancel"
 	VMIGraph        Handler = "VMIObjectGraph"
+	USBRedir        Handler = "USBRedir"
+	VSOCK           Handler = "VSOCK"
+	SEVCertChain    Handler = "SEVFetchCertChain"
+	SEVMeasurement  Handler = "SEVQueryLaunchMeasurement"
+	SEVSession      Handler = "SEVSetupSession"
+	SEVSecret       Handler = "SEVInjectLaunchSecret"
+	Backup          Handler = "Backup"
+	Checkpoint      Handler = "RedefineCheckpoint"
 
 	Version Handler = "Version"
 	GuestFS Handler = "GuestFS"
@@ -218,8 +228,12 @@ func vmRoutes() []Route {
 			"Takes back the request to move the VM away from its node."),
 		get(VM, "expand-spec", ExpandSpec, viewers, "Gives the VM with its instance type and preference applied."),
 		withBody(get(VM, "objectgraph", VMGraph, viewers, "Gives the tree of objects that the VM uses."), "ObjectGraphOptions"),
+		hidden(put(VM, "memorydump", MemoryDump, "VirtualMachineMemoryDumpRequest", http.StatusAccepted,
+			"Writes the guest's memory into a file on a claim.")),
 		tail(forward, "port"),
 		tail(forward, "port", "protocol"),
+		hidden(put(VM, "removememorydump", RemoveDump, "", http.StatusAccepted,
+			"Lets go of the claim that memory was written to.")),
 		hidden(put(VM, "removevolume", VMRemoveVolume, "RemoveVolumeOptions", http.StatusAccepted,
 			"Unplugs a volume from the VM.")),
 		put(VM, "restart", Restart, "RestartOptions", http.StatusAccepted, "Stops the VM's instance and starts a new one."),
@@ -236,7 +250,7 @@ func withBody(r Route, body string) Route {
 
 func vmiRoutes() []Route {
 	forward := stream(get(VMI, "portforward", PortForward, editors, "Opens a connection to a port of the guest."))
-	return []Route{
+	return append([]Route{
 		put(VMI, "addvolume", VMIAddVolume, "AddVolumeOptions", http.StatusAccepted,
 			"Plugs a volume into the running instance until it stops."),
 		stream(get(VMI, "console", Console, editors, "Opens the serial console; ?replay=true begins with the guest's recent output.")),
@@ -259,5 +273,25 @@ func vmiRoutes() []Route {
 		get(VMI, "userlist", UserList, viewers, "Lists who is logged in to the guest, as its agent tells."),
 		stream(get(VMI, "vnc", VNC, editors, "Opens the graphical console; ?preserveSession=true refuses to drop another viewer.")),
 		get(VMI, "vnc/screenshot", Screenshot, Admin, "Gives a picture of the graphical console as PNG."),
+	}, rareRoutes()...)
+}
+
+// rareRoutes are for devices and hardware that few clusters have.
+func rareRoutes() []Route {
+	internal := func(r Route) Route {
+		r.Roles = 0 // upstream's controllers call it, no user does
+		return r
+	}
+	return []Route{
+		internal(put(VMI, "backup", Backup, "BackupOptions", http.StatusOK, "Backs up the guest's disks.")),
+		internal(put(VMI, "redefine-checkpoint", Checkpoint, "BackupCheckpoint", http.StatusOK,
+			"Tells the guest's disks of an earlier backup.")),
+		get(VMI, "sev/fetchcertchain", SEVCertChain, viewers, "Gives the certificates of the node's memory encryption."),
+		put(VMI, "sev/injectlaunchsecret", SEVSecret, "SEVSecretOptions", http.StatusOK, "Gives a measured guest its secret."),
+		get(VMI, "sev/querylaunchmeasurement", SEVMeasurement, viewers, "Gives the measurement of a guest with encrypted memory."),
+		put(VMI, "sev/setupsession", SEVSession, "SEVSessionOptions", http.StatusAccepted,
+			"Sets the owner's session of a guest with encrypted memory."),
+		hidden(stream(get(VMI, "usbredir", USBRedir, editors, "Passes a USB device of the client to the guest."))),
+		hidden(stream(get(VMI, "vsock", VSOCK, editors, "Opens a connection to a VSOCK port of the guest: ?port=N&tls=true."))),
 	}
 }

@@ -72,6 +72,8 @@ func (s *Server) Handlers() map[routes.Handler]http.Handler {
 		routes.VMCancelEvac:   s.vmEvacuateCancel,
 		routes.VMPortForward:  s.portForward,
 		routes.VMGraph:        s.vmGraph,
+		routes.MemoryDump:     s.memoryDump,
+		routes.RemoveDump:     s.removeMemoryDump,
 
 		routes.Pause:           s.pause,
 		routes.Unpause:         s.unpause,
@@ -90,6 +92,14 @@ func (s *Server) Handlers() map[routes.Handler]http.Handler {
 		routes.VMIRemoveVolume: s.vmiRemoveVolume,
 		routes.VMICancelEvac:   s.vmiEvacuateCancel,
 		routes.VMIGraph:        s.vmiGraph,
+		routes.USBRedir:        s.usbRedir,
+		routes.VSOCK:           s.vsock,
+		routes.SEVCertChain:    s.sev(false),
+		routes.SEVMeasurement:  s.sev(true),
+		routes.SEVSession:      s.sevSession,
+		routes.SEVSecret:       s.sev(true),
+		routes.Backup:          s.backup,
+		routes.Checkpoint:      s.backup,
 
 		routes.Version: s.version,
 		routes.GuestFS: s.guestFS,

@@ -173,28 +173,36 @@ func updateLinks(spec *v1.VirtualMachineInstanceSpec, now *v1.VirtualMachineInst
 	}
 }
 
-// withoutLive is a machine without what reached, or will reach, the running guest: what is left of a difference needs a restart.
-func withoutLive(spec *v1.VirtualMachineInstanceSpec, vmi *v1.VirtualMachineInstance, config clusterconfig.Config) *v1.VirtualMachineInstanceSpec {
-	out := spec.DeepCopy()
+// needsRestart tells whether a difference between the machine that runs and the one described now is left that cannot reach the
+// running guest.
+func needsRestart(before, now *v1.VirtualMachineInstanceSpec, vmi *v1.VirtualMachineInstance, config clusterconfig.Config) bool {
+	before, now = before.DeepCopy(), now.DeepCopy()
 	if pluggable(config) {
-		dropPlugged(out)
+		dropPlugged(before)
+		dropPlugged(now)
 	}
-	if config.RolloutStrategy != v1.VMRolloutStrategyLiveUpdate {
-		return out
+	if config.RolloutStrategy == v1.VMRolloutStrategyLiveUpdate {
+		if c := now.Domain.CPU; c != nil && before.Domain.CPU != nil && cpuPluggable(vmi, c.Sockets) && c.Sockets >= plugged(vmi) {
+			before.Domain.CPU.Sockets = c.Sockets
+		}
+		if m := now.Domain.Memory; m != nil && m.Guest != nil && before.Domain.Memory != nil && memoryPluggable(vmi, m.Guest.Value()) &&
+			m.Guest.Value() >= vmi.Spec.Domain.Memory.Guest.Value() {
+			before.Domain.Memory.Guest = m.Guest
+		}
+		before.NodeSelector, before.Affinity, before.Tolerations = now.NodeSelector, now.Affinity, now.Tolerations
+		dropLinks(before)
+		dropLinks(now)
 	}
-	out.NodeSelector, out.Affinity, out.Tolerations = nil, nil, nil
-	for i := range out.Domain.Devices.Interfaces {
-		if s := &out.Domain.Devices.Interfaces[i].State; *s != v1.InterfaceStateAbsent {
+	return !equality.Semantic.DeepEqual(before, now)
+}
+
+// dropLinks forgets the states of links; an interface that shall go stays told from the others.
+func dropLinks(spec *v1.VirtualMachineInstanceSpec) {
+	for i := range spec.Domain.Devices.Interfaces {
+		if s := &spec.Domain.Devices.Interfaces[i].State; *s != v1.InterfaceStateAbsent {
 			*s = ""
 		}
 	}
-	if cpu := out.Domain.CPU; cpu != nil && vmi.Spec.Domain.CPU != nil && cpuPluggable(vmi, cpu.Sockets) && cpu.Sockets >= plugged(vmi) {
-		cpu.Sockets = 0
-	}
-	if m := out.Domain.Memory; m != nil && m.Guest != nil && memoryPluggable(vmi, m.Guest.Value()) && m.Guest.Value() >= vmi.Spec.Domain.Memory.Guest.Value() {
-		m.Guest = nil
-	}
-	return out
 }
 
 // plugged is how many sockets the guest has had at most: they cannot be taken away again.

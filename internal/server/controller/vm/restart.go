@@ -5,7 +5,6 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	v1 "kubevirt.io/api/core/v1"
 )
 
@@ -74,6 +73,5 @@ func (r *Reconciler) sameMachine(ctx context.Context, p *pass, last *v1.VirtualM
 		// An instance type has gone: only its name is left to compare.
 		return sameMatcher(last.Instancetype, p.vm.Spec.Instancetype) && samePreference(last.Preference, p.vm.Spec.Preference), nil
 	}
-	config := r.Config.Get()
-	return equality.Semantic.DeepEqual(withoutLive(before, p.vmi, config), withoutLive(now, p.vmi, config)), nil
+	return !needsRestart(before, now, p.vmi, r.Config.Get()), nil
 }

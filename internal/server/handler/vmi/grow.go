@@ -21,6 +21,7 @@ func (s *session) grow(ctx context.Context) error {
 	if s.view.Peer == nil || s.mem.domain == nil || s.view.State.State != wire.StateRunning {
 		return nil
 	}
+	links := s.linksDiffer()
 	if s.may(v1.VirtualMachineInstanceVCPUChange) && s.mem.domain.Topology.Sockets < s.vmi.Spec.Domain.CPU.Sockets {
 		count := uint(domain.VCPUs(s.vmi))
 		if err := s.view.Peer.Client.SetVcpus(ctx, count); err != nil {
@@ -30,7 +31,6 @@ func (s *session) grow(ctx context.Context) error {
 		ctrl.LoggerFrom(ctx).Info("plugged processors", "vmi", s.ref.VMI, "count", count)
 	}
 	memory := s.may(v1.VirtualMachineInstanceMemoryChange)
-	links := s.linksDiffer()
 	if !memory && !links {
 		return nil
 	}
