@@ -33,7 +33,7 @@ deps: ## install the Debian packages that building and running need
 	if [ -n "$$missing" ]; then apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; fi
 
 .PHONY: build
-build: bin/virtctl bin/virt-server bin/virt-handler bin/virt-launcher ## build the programs
+build: bin/virtctl bin/virt-server bin/virt-handler bin/virt-launcher bin/cdi-worker ## build the programs
 
 # The version is part of the programs: they are linked again when it changes.
 bin/.version: FORCE
@@ -41,7 +41,7 @@ bin/.version: FORCE
 	@test "$$(cat $@ 2>/dev/null)" = '$(VERSION)' || echo '$(VERSION)' > $@
 FORCE:
 
-bin/virtctl bin/virt-server bin/virt-handler: bin/%: bin/.version $(GO_FILES)
+bin/virtctl bin/virt-server bin/virt-handler bin/cdi-worker: bin/%: bin/.version $(GO_FILES)
 	CGO_ENABLED=0 $(GOBUILD) -o $@ ./cmd/$*
 
 bin/virt-launcher: bin/.version $(GO_FILES)

@@ -23,7 +23,7 @@ images-name:
 	@test "$$(cat $(IMAGES_NAME) 2>/dev/null)" = '$(IMAGE_PREFIX):$(VERSION)' || echo '$(IMAGE_PREFIX):$(VERSION)' > $(IMAGES_NAME)
 $(IMAGES_NAME): images-name ;
 
-$(IMAGES_OUT)/virt-launcher.tar: bin/virt-launcher $(wildcard images/launcher/*) $(IMAGES_CODE) $(IMAGES_NAME)
+$(IMAGES_OUT)/virt-launcher.tar: bin/virt-launcher bin/cdi-worker $(wildcard images/launcher/*) $(IMAGES_CODE) $(IMAGES_NAME)
 	$(IMAGES_BUILD) virt-launcher
 
 $(IMAGES_OUT)/virt-server.tar: bin/virt-server $(IMAGES_CODE) $(IMAGES_NAME)

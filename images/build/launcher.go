@@ -25,11 +25,18 @@ func buildLauncher(ctx context.Context, b *builder) (images.Built, error) {
 	if err := checkProgram(dir, program.Source); err != nil {
 		return images.Built{}, err
 	}
+	worker, err := b.program("cdi-worker")
+	if err != nil {
+		return images.Built{}, err
+	}
+	if err := checkStatic(worker.Source); err != nil {
+		return images.Built{}, err
+	}
 	kernel, err := probeKernel(ctx, b)
 	if err != nil {
 		return images.Built{}, err
 	}
-	return b.image("virt-launcher", []*images.Layer{base}, []images.File{kernel, program}, images.Config{
+	return b.image("virt-launcher", []*images.Layer{base}, []images.File{kernel, program, worker}, images.Config{
 		Entrypoint: []string{"/usr/bin/virt-launcher"},
 		Env:        []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
 		User:       fmt.Sprintf("%d:%d", launcherUser, launcherUser),
