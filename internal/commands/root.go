@@ -28,6 +28,7 @@ import (
 	"virtctl/internal/commands/logs"
 	"virtctl/internal/commands/migrate"
 	"virtctl/internal/commands/migratecancel"
+	"virtctl/internal/commands/node"
 	"virtctl/internal/commands/options"
 	"virtctl/internal/commands/pause"
 	"virtctl/internal/commands/permitteddevices"
@@ -83,7 +84,7 @@ func groups() []group {
 // platform lists the commands that install and look after the platform itself. Their packages stand beside the others:
 // internal/commands/install exports NewCmd(*factory.Factory) *cobra.Command and is added here, and so on.
 func platform() []constructor {
-	return []constructor{install.NewCmd, status.NewCmd, check.NewCmd, uninstall.NewCmd, permitteddevices.NewCmd, adm.NewCmd}
+	return []constructor{install.NewCmd, status.NewCmd, check.NewCmd, node.NewCmd, uninstall.NewCmd, permitteddevices.NewCmd, adm.NewCmd}
 }
 
 // NewRoot makes the whole tree for one invocation.
