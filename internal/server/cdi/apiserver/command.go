@@ -40,8 +40,8 @@ type Options struct {
 	// Authorities is the file with who signs upload servers' certificates, SigningKey the one with the key that signs tokens.
 	Authorities, SigningKey string
 	LameDuck, Drain         time.Duration
-	// uploadPort is where upload servers listen; tests choose it.
-	uploadPort int
+	// UploadPort is where upload servers listen.
+	UploadPort int
 }
 
 const certs = "/var/run/certs/"
@@ -53,7 +53,7 @@ func Command() *cobra.Command {
 		ServingDir: certs + names.SecretAPICert, ClientDir: certs + names.SecretUploadClientCert,
 		Authorities: certs + names.BundleUpload + "/" + names.BundleKey,
 		SigningKey:  certs + names.SecretSigningKey + "/" + names.SigningKeyPrivate,
-		LameDuck:    5 * time.Second, Drain: 5 * time.Minute, uploadPort: names.PortUploadServer,
+		LameDuck:    5 * time.Second, Drain: 5 * time.Minute, UploadPort: names.PortUploadServer,
 	}
 	cmd := &cobra.Command{
 		Use:   "cdi-apiserver",
@@ -106,7 +106,7 @@ func New(config *rest.Config, o Options, log *slog.Logger) (*serving.Server, err
 	key := token.PrivateFile(o.SigningKey)
 	forwarder := &forward.Forwarder{
 		Finder:      &forward.Finder{Client: c, Wait: forward.ReadyWait},
-		Certificate: pair(o.ClientDir), Authorities: &tlsfile.Bundle{File: o.Authorities}, Log: log, Port: o.uploadPort,
+		Certificate: pair(o.ClientDir), Authorities: &tlsfile.Bundle{File: o.Authorities}, Log: log, Port: o.UploadPort,
 	}
 	signer := signer{key: key.Get, now: time.Now}
 	reviews := &review.Server{Client: c, Sign: signer.clone}

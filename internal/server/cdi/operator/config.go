@@ -5,10 +5,8 @@ import (
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"virtctl/internal/cdi/names"
 )
@@ -20,15 +18,13 @@ func (r *Reconciler) config(ctx context.Context, cdi *cdiv1.CDI) error {
 	if err := r.watchConfig(); err != nil {
 		return err
 	}
-	config := &cdiv1.CDIConfig{}
-	err := r.client.Get(ctx, client.ObjectKey{Name: names.CDIConfig}, config)
-	missing := apierrors.IsNotFound(err)
-	if err != nil && !missing {
+	config := &cdiv1.CDIConfig{ObjectMeta: metav1.ObjectMeta{Name: names.CDIConfig}}
+	if err := r.read(ctx, config); err != nil {
 		return fmt.Errorf("read the CDIConfig: %w", err)
 	}
+	missing := config.UID == ""
 	takeOver(cdi, config)
 	wanted := config.DeepCopy()
-	wanted.Name = names.CDIConfig
 	wanted.Spec = cdiv1.CDIConfigSpec{}
 	if cdi.Spec.Config != nil {
 		wanted.Spec = *cdi.Spec.Config.DeepCopy()
@@ -38,12 +34,10 @@ func (r *Reconciler) config(ctx context.Context, cdi *cdiv1.CDI) error {
 	}
 	wanted.Labels[names.LabelManagedBy], wanted.Labels[names.LabelComponent] = managedBy, ""
 	wanted.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(cdi, cdiv1.CDIGroupVersionKind)}
+	var err error
 	switch {
 	case missing:
 		err = r.client.Create(ctx, wanted)
-		if apierrors.IsAlreadyExists(err) {
-			return nil // the watch shows it soon
-		}
 	case equality.Semantic.DeepEqual(config, wanted):
 		return nil
 	default:

@@ -32,26 +32,31 @@ import (
 // FieldManager owns what the operator applies.
 const FieldManager = "cdi-operator"
 
-type options struct {
-	namespace string
-	images    images
-	port      int
-	verbosity int
+// Options is how the operator is run.
+type Options struct {
+	// Namespace is where the platform is installed.
+	Namespace string
+	Images    Images
+	// Port of metrics and health; 0 serves nothing.
+	Port int
+	// LeaderElection is off only where exactly one replica runs.
+	LeaderElection bool
 }
 
-// images says where the platform's images are.
-type images struct {
-	registry, tag string
-	pullPolicy    corev1.PullPolicy
+// Images says where the platform's images are.
+type Images struct {
+	Registry, Tag string
+	PullPolicy    corev1.PullPolicy
 }
 
 // Command is `virt-server cdi-operator`.
 func Command() *cobra.Command {
-	opts := options{
-		namespace: os.Getenv("NAMESPACE"),
-		images: images{
-			registry: os.Getenv("IMAGE_REGISTRY"), tag: os.Getenv("IMAGE_TAG"),
-			pullPolicy: corev1.PullPolicy(os.Getenv("IMAGE_PULL_POLICY")),
+	verbosity := 0
+	opts := Options{
+		Namespace: os.Getenv("NAMESPACE"), LeaderElection: true,
+		Images: Images{
+			Registry: os.Getenv("IMAGE_REGISTRY"), Tag: os.Getenv("IMAGE_TAG"),
+			PullPolicy: corev1.PullPolicy(os.Getenv("IMAGE_PULL_POLICY")),
 		},
 	}
 	cmd := &cobra.Command{
@@ -62,16 +67,16 @@ func Command() *cobra.Command {
 			return run(cmd.Context(), opts)
 		},
 	}
-	cmd.Flags().StringVar(&opts.namespace, "namespace", opts.namespace, "namespace the platform lives in")
-	cmd.Flags().StringVar(&opts.images.registry, "image-registry", opts.images.registry, "registry and path of the platform's images")
-	cmd.Flags().StringVar(&opts.images.tag, "image-tag", opts.images.tag, "tag of the platform's images")
-	cmd.Flags().IntVar(&opts.port, "port", 8443, "port of metrics and health")
-	cmd.Flags().IntVarP(&opts.verbosity, "verbosity", "v", 2, "log verbosity")
+	cmd.Flags().StringVar(&opts.Namespace, "namespace", opts.Namespace, "namespace the platform lives in")
+	cmd.Flags().StringVar(&opts.Images.Registry, "image-registry", opts.Images.Registry, "registry and path of the platform's images")
+	cmd.Flags().StringVar(&opts.Images.Tag, "image-tag", opts.Images.Tag, "tag of the platform's images")
+	cmd.Flags().IntVar(&opts.Port, "port", 8443, "port of metrics and health")
+	cmd.Flags().IntVarP(&verbosity, "verbosity", "v", 2, "log verbosity")
 	return cmd
 }
 
-func run(ctx context.Context, opts options) error {
-	if opts.namespace == "" || opts.images.registry == "" || opts.images.tag == "" {
+func run(ctx context.Context, opts Options) error {
+	if opts.Namespace == "" || opts.Images.Registry == "" || opts.Images.Tag == "" {
 		return fmt.Errorf("namespace, image registry and image tag are needed: set NAMESPACE, IMAGE_REGISTRY and IMAGE_TAG")
 	}
 	ctrl.SetLogger(klog.Background())
@@ -79,11 +84,8 @@ func run(ctx context.Context, opts options) error {
 	if err != nil {
 		return fmt.Errorf("find the API server: %w", err)
 	}
-	mgr, err := newManager(config, opts)
+	mgr, err := New(config, opts)
 	if err != nil {
-		return err
-	}
-	if err := addReconciler(mgr, opts); err != nil {
 		return err
 	}
 	if err := mgr.Add(footprint.Trimmer{Log: mgr.GetLogger()}); err != nil {
@@ -92,14 +94,23 @@ func run(ctx context.Context, opts options) error {
 	return mgr.Start(ctx)
 }
 
-func addReconciler(mgr ctrl.Manager, opts options) error {
+// New puts the operator together.
+func New(config *rest.Config, opts Options) (manager.Manager, error) {
+	mgr, err := newManager(config, opts)
+	if err != nil {
+		return nil, err
+	}
+	return mgr, addReconciler(mgr, opts)
+}
+
+func addReconciler(mgr ctrl.Manager, opts Options) error {
 	dyn, err := dynamic.NewForConfig(mgr.GetConfig())
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
 	}
 	r := &Reconciler{
 		client: mgr.GetClient(), direct: mgr.GetAPIReader(), mapper: mgr.GetRESTMapper(), cache: mgr.GetCache(),
-		namespace: opts.namespace, images: opts.images,
+		namespace: opts.Namespace, images: opts.Images,
 		applier: &drift.Tracker{
 			Applier: apply.Applier{Client: dyn, Mapper: mgr.GetRESTMapper(), Manager: FieldManager}, Reader: mgr.GetClient(),
 		},
@@ -118,11 +129,11 @@ func Scheme() *runtime.Scheme {
 	return scheme
 }
 
-func newManager(config *rest.Config, opts options) (manager.Manager, error) {
+func newManager(config *rest.Config, opts Options) (manager.Manager, error) {
 	config = rest.CopyConfig(config)
 	config.QPS = -1 // the API server's priority and fairness is the limit
 	ours := klabels.SelectorFromSet(klabels.Set{names.LabelManagedBy: managedBy})
-	inNamespace := map[string]cache.Config{opts.namespace: {}}
+	inNamespace := map[string]cache.Config{opts.Namespace: {}}
 	healthy := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
 	mgr, err := ctrl.NewManager(config, manager.Options{
 		Scheme: Scheme(),
@@ -130,7 +141,6 @@ func newManager(config *rest.Config, opts options) (manager.Manager, error) {
 			DefaultLabelSelector: ours,
 			ByObject: map[client.Object]cache.ByObject{
 				&cdiv1.CDI{}:               {Label: klabels.Everything()},
-				&cdiv1.CDIConfig{}:         {Label: klabels.Everything()},
 				&appsv1.Deployment{}:       {Namespaces: inNamespace},
 				&corev1.Secret{}:           {Namespaces: inNamespace},
 				&corev1.ConfigMap{}:        {Namespaces: inNamespace},
@@ -141,12 +151,12 @@ func newManager(config *rest.Config, opts options) (manager.Manager, error) {
 			},
 			DefaultTransform: cache.TransformStripManagedFields(),
 		},
-		LeaderElection:                true,
+		LeaderElection:                opts.LeaderElection,
 		LeaderElectionID:              FieldManager,
-		LeaderElectionNamespace:       opts.namespace,
+		LeaderElectionNamespace:       opts.Namespace,
 		LeaderElectionReleaseOnCancel: true,
 		Metrics: metricsserver.Options{
-			BindAddress: fmt.Sprintf(":%d", opts.port), SecureServing: true,
+			BindAddress: address(opts.Port), SecureServing: true,
 			ExtraHandlers: map[string]http.Handler{"/healthz": healthy, "/readyz": healthy},
 		},
 		HealthProbeBindAddress: "0",
@@ -155,4 +165,11 @@ func newManager(config *rest.Config, opts options) (manager.Manager, error) {
 		return nil, fmt.Errorf("start the manager: %w", err)
 	}
 	return mgr, nil
+}
+
+func address(port int) string {
+	if port == 0 {
+		return "0"
+	}
+	return fmt.Sprintf(":%d", port)
 }

@@ -44,7 +44,7 @@ type Reconciler struct {
 	cache     cache.Cache
 	applier   *drift.Tracker
 	namespace string
-	images    images
+	images    Images
 	// constraints tells that the cluster has SecurityContextConstraints.
 	constraints bool
 
@@ -206,7 +206,7 @@ func (r *Reconciler) install(ctx context.Context, cdi *cdiv1.CDI) (time.Duration
 func (r *Reconciler) renderOptions(cdi *cdiv1.CDI) components.Options {
 	infra := cdi.Spec.Infra
 	opts := components.Options{
-		Namespace: r.namespace, Registry: r.images.registry, Tag: r.images.tag, PullPolicy: r.images.pullPolicy,
+		Namespace: r.namespace, Registry: r.images.Registry, Tag: r.images.Tag, PullPolicy: r.images.PullPolicy,
 		Infra:    pods.Placement{NodeSelector: infra.NodeSelector, Affinity: infra.Affinity, Tolerations: infra.Tolerations},
 		Replicas: map[string]int32{}, Rendering: true, Verbosity: 2, SecurityConstraints: r.constraints,
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
 	"virtctl/internal/cdi/connect"
@@ -37,6 +38,8 @@ type Options struct {
 	// Authorities is the file with who signs upload servers' certificates, SigningKey the one with the tokens' public key.
 	Authorities, SigningKey string
 	LameDuck, Drain         time.Duration
+	// UploadPort is where upload servers listen.
+	UploadPort int
 }
 
 const certs = "/var/run/certs/"
@@ -48,7 +51,7 @@ func Command() *cobra.Command {
 		ServingDir: certs + names.SecretProxyCert, ClientDir: certs + names.SecretUploadClientCert,
 		Authorities: certs + names.BundleUpload + "/" + names.BundleKey,
 		SigningKey:  certs + names.SecretSigningKey + "/" + names.SigningKeyPublic,
-		LameDuck:    5 * time.Second, Drain: 5 * time.Minute,
+		LameDuck:    5 * time.Second, Drain: 5 * time.Minute, UploadPort: names.PortUploadServer,
 	}
 	cmd := &cobra.Command{
 		Use:   "cdi-uploadproxy",
@@ -59,7 +62,11 @@ func Command() *cobra.Command {
 			defer stop()
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)).With("component", "cdi-uploadproxy")
 			klog.SetSlogLogger(log)
-			server, err := New(o, log)
+			config, err := connect.Config(o.Kubeconfig, "cdi-uploadproxy")
+			if err != nil {
+				return fmt.Errorf("start cdi-uploadproxy: %w", err)
+			}
+			server, err := New(config, o, log)
 			if err != nil {
 				return fmt.Errorf("start cdi-uploadproxy: %w", err)
 			}
@@ -79,11 +86,7 @@ func Command() *cobra.Command {
 }
 
 // New puts the proxy together.
-func New(o Options, log *slog.Logger) (*serving.Server, error) {
-	config, err := connect.Config(o.Kubeconfig, "cdi-uploadproxy")
-	if err != nil {
-		return nil, err
-	}
+func New(config *rest.Config, o Options, log *slog.Logger) (*serving.Server, error) {
 	c, err := connect.Client(config)
 	if err != nil {
 		return nil, err
@@ -91,7 +94,7 @@ func New(o Options, log *slog.Logger) (*serving.Server, error) {
 	key := token.PublicFile(o.SigningKey)
 	forwarder := &forward.Forwarder{
 		Finder:      &forward.Finder{Client: c, Wait: forward.ReadyWait},
-		Certificate: pair(o.ClientDir), Authorities: &tlsfile.Bundle{File: o.Authorities}, Log: log, Port: names.PortUploadServer,
+		Certificate: pair(o.ClientDir), Authorities: &tlsfile.Bundle{File: o.Authorities}, Log: log, Port: o.UploadPort,
 	}
 	profile := &tlsprofile.Source{Client: c, Log: log}
 	return &serving.Server{
