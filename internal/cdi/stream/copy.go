@@ -18,6 +18,7 @@ type run struct {
 	hash     *hasher
 	out      *target
 	eng      *engine
+	early    *early // what the decoder puts aside, if it does
 	dec      decoder
 	comp     image.Compression
 	unpacker *unpacking
@@ -203,6 +204,12 @@ func (r *run) snapshot() (Checkpoint, error) {
 func (r *run) stop(err error) error {
 	werr := r.ckpt.wait()
 	var se *SourceError
+	var full *NoSpaceError
+	if r.early != nil {
+		defer func() {
+			_ = r.early.close(!errors.As(err, &se) && !errors.As(err, &full)) // the error at hand says more
+		}()
+	}
 	if !errors.As(err, &se) || r.opts.Checkpointer == nil || werr != nil {
 		return err
 	}
@@ -234,6 +241,11 @@ func (r *run) finish() (Result, error) {
 	if err := errors.Join(r.eng.settle(), r.ckpt.wait()); err != nil {
 		return Result{}, err
 	}
+	if r.early != nil {
+		if err := r.early.close(true); err != nil {
+			return Result{}, targetError(r.out.path, "clean up beside", err)
+		}
+	}
 	if err := r.out.fits(r.dec.virtual()); err != nil {
 		return Result{}, err
 	}
@@ -241,9 +253,20 @@ func (r *run) finish() (Result, error) {
 		return Result{}, err
 	}
 	return Result{
-		SourceBytes: n, Digest: r.hash.sum(), Format: r.dec.format(), Compression: r.comp, VirtualSize: r.dec.virtual(),
+		SourceBytes: n, Digest: r.hash.sum(), Format: plainFormat(r.dec.format()), Compression: r.comp, VirtualSize: r.dec.virtual(),
 		Written: r.out.written.Load(), Preallocated: r.opts.Preallocation,
 	}, nil
+}
+
+// plainFormat is a decoder's format as users call it.
+func plainFormat(f image.Format) image.Format {
+	switch f {
+	case grains:
+		return image.VMDK
+	case sparseFormat, spooled:
+		return image.Raw
+	}
+	return f
 }
 
 var errTooLong = errors.New("the source is longer than it said")

@@ -3,6 +3,7 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"virtctl/internal/cdi/image"
 )
@@ -20,13 +21,17 @@ func (r *run) decoder(format image.Format, head []byte) error {
 		if d, err = openClone(r.src, r.eng); err == nil {
 			r.dec, size = d, d.size
 		}
-	case image.QCOW2, image.VDI, image.VPC:
-		d := &mapped{src: r.src, eng: r.eng}
+	case image.VMDK:
+		if r.dec, err = r.openVMDK(head); err == nil {
+			size = r.dec.virtual()
+		}
+	case image.QCOW2, image.VDI, image.VPC, image.VHDX:
+		d := r.newMapped()
 		if err = openMapped(format, head, d); err == nil {
 			r.dec, size = d, d.virtual()
 		}
 	default:
-		err = &NeedsSpoolError{Format: format, Reason: "its parts come in any order"}
+		err = fmt.Errorf("a %s file is no disk image; for an archive use the content type archive", format)
 	}
 	var ns *NeedsSpoolError
 	if errors.As(err, &ns) {
@@ -36,6 +41,20 @@ func (r *run) decoder(format image.Format, head []byte) error {
 		return err
 	}
 	return r.out.begin(size)
+}
+
+// newMapped makes a decoder that can put things aside beside the target, if that is a file.
+func (r *run) newMapped() *mapped {
+	d := &mapped{src: r.src, eng: r.eng}
+	dir := r.opts.SpillDir
+	if dir == "" && !r.out.block {
+		dir = filepath.Dir(r.out.path)
+	}
+	if dir != "" {
+		d.early.path = filepath.Join(dir, "."+filepath.Base(r.out.path)+".early")
+	}
+	r.early = &d.early
+	return d
 }
 
 // openMapped reads a header and announces the first table.
@@ -53,6 +72,8 @@ func openMapped(format image.Format, head []byte, d *mapped) error {
 			return err
 		}
 		return newBlocks(newVDI(h), d)
+	case image.VHDX:
+		return openVHDX(d.src, d)
 	default:
 		return openVPC(head, d)
 	}
@@ -82,8 +103,14 @@ func (r *run) reopen() error {
 	switch c.Format {
 	case image.Raw, image.ISO, spooled:
 		r.dec = &rawDecoder{src: r.src, eng: r.eng, kind: c.Format, pos: c.Offset, size: image.Unknown}
-	case image.QCOW2, image.VDI, image.VPC:
-		d, err := restoreMapped(c, r.src, r.eng)
+	case grains:
+		d, err := restoreGrains(c, r.src, r.eng)
+		if err != nil {
+			return err
+		}
+		r.dec = d
+	case image.QCOW2, image.VDI, image.VPC, image.VMDK, image.VHDX:
+		d, err := r.restoreMapped(c)
 		if err != nil {
 			return err
 		}

@@ -349,7 +349,10 @@ func (d *mapped) fetch(off, n int64) (view, error) {
 	if off >= d.pos {
 		return d.src.view(off, int(n)), nil
 	}
-	b := d.early.get(off, min(n, d.pos-off))
+	b, err := d.early.get(off, min(n, d.pos-off))
+	if err != nil {
+		return view{}, err
+	}
 	if len(b) == 0 {
 		return view{}, d.missing(off)
 	}

@@ -13,10 +13,13 @@ import (
 type mappedState struct {
 	QCOW2  *image.QCOW2Header `json:"qcow2,omitempty"`
 	Blocks *blockHeader       `json:"blocks,omitempty"`
+	VMDK   *vmdkHeader        `json:"vmdk,omitempty"`
+	VHDX   *vhdxHeader        `json:"vhdx,omitempty"`
 	// Regions and Extents are sequences of varints, each field as the difference to the one before.
 	Regions []byte  `json:"regions,omitempty"`
 	Extents []byte  `json:"extents,omitempty"`
 	Early   []piece `json:"early,omitempty"`
+	Spilled []spot  `json:"spilled,omitempty"`
 	Dropped bool    `json:"dropped,omitempty"`
 }
 
@@ -24,12 +27,19 @@ func (d *mapped) state() ([]byte, error) {
 	if d.torn {
 		return nil, errNoState
 	}
-	s := mappedState{Early: d.early.pieces, Dropped: d.early.dropped}
+	if err := d.early.sync(); err != nil {
+		return nil, err
+	}
+	s := mappedState{Early: d.early.pieces, Spilled: d.early.spots, Dropped: d.early.dropped}
 	switch h := d.tab.header().(type) {
 	case image.QCOW2Header:
 		s.QCOW2 = &h
 	case blockHeader:
 		s.Blocks = &h
+	case vmdkHeader:
+		s.VMDK = &h
+	case vhdxHeader:
+		s.VHDX = &h
 	default:
 		return nil, errNoState
 	}
@@ -56,17 +66,22 @@ func (d *mapped) state() ([]byte, error) {
 }
 
 // restoreMapped makes the decoder of a checkpoint again.
-func restoreMapped(c *Checkpoint, src *source, eng *engine) (*mapped, error) {
+func (r *run) restoreMapped(c *Checkpoint) (*mapped, error) {
 	var s mappedState
 	if err := json.Unmarshal(c.State, &s); err != nil {
 		return nil, fmt.Errorf("read the checkpoint: %w; start again", err)
 	}
-	d := &mapped{src: src, eng: eng, pos: c.Offset}
+	d := r.newMapped()
+	d.pos = c.Offset
 	switch {
 	case s.QCOW2 != nil:
 		d.tab = &qcow2Tables{h: *s.QCOW2}
 	case s.Blocks != nil:
 		d.tab = &blockTables{H: *s.Blocks}
+	case s.VMDK != nil && s.VMDK.Grain > 0:
+		d.tab = &vmdkTables{H: *s.VMDK}
+	case s.VHDX != nil && s.VHDX.Ratio > 0:
+		d.tab = &vhdxTables{H: *s.VHDX}
 	default:
 		return nil, fmt.Errorf("the checkpoint lacks the %s image's header; start again", c.Format)
 	}
@@ -90,7 +105,10 @@ func restoreMapped(c *Checkpoint, src *source, eng *engine) (*mapped, error) {
 	}
 	heap.Init(&d.regions)
 	heap.Init(&d.extents)
-	d.early = early{pieces: s.Early, dropped: s.Dropped}
+	if err := d.early.restore(s.Spilled); err != nil {
+		return nil, err
+	}
+	d.early.pieces, d.early.dropped = s.Early, s.Dropped
 	for _, p := range s.Early {
 		d.early.bytes += len(p.Data)
 	}

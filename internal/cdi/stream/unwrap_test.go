@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -70,10 +72,26 @@ func TestCompressed(t *testing.T) {
 	}
 }
 
+// grown is an image whose first table moved to its end when it was made larger.
+func grown(t *testing.T) (img, disk []byte) {
+	t.Helper()
+	disk = pattern(22, 6<<20)
+	rand.New(rand.NewSource(1)).Read(disk[:5<<20])
+	path := filepath.Join(t.TempDir(), "img")
+	if err := os.WriteFile(path, makeImage(t, disk, "-O", "qcow2", "-o", "cluster_size=512"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	qemuImg(t, "resize", "-f", "qcow2", path, "64M")
+	img, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img, append(disk, make([]byte, 58<<20)...)
+}
+
 // What turns out to need scratch space is handed over whole, also from under a compression.
 func TestNeedsSpool(t *testing.T) {
-	disk := pattern(22, 3<<20)
-	img := makeImage(t, disk, "-O", "vhdx")
+	img, disk := grown(t)
 	for name, src := range map[string][]byte{"plain": img, "gz": compress(t, img, "gzip", "-1"), "xz": compress(t, img, "xz", "-0"), "zst": zst(t, img)} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "disk.img")
