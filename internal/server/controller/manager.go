@@ -18,6 +18,7 @@ import (
 	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/clusterconfig/follow"
@@ -25,6 +26,7 @@ import (
 	"virtctl/internal/server/controller/datavolume"
 	"virtctl/internal/server/controller/evacuation"
 	"virtctl/internal/server/controller/index"
+	"virtctl/internal/server/controller/metrics"
 	"virtctl/internal/server/controller/migration"
 	"virtctl/internal/server/controller/mountfailure"
 	"virtctl/internal/server/controller/node"
@@ -107,6 +109,11 @@ func addControllers(mgr manager.Manager, source *clusterconfig.Source, f Flags) 
 	partial, err := metadata.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
 		return fmt.Errorf("make a client for metadata: %w", err)
+	}
+	if err := ctrlmetrics.Registry.Register(&metrics.Collector{
+		Reader: mgr.GetClient(), Leads: mgr.Elected(), Image: f.LauncherImage,
+	}); err != nil {
+		return fmt.Errorf("offer metrics: %w", err)
 	}
 	data := datavolume.New(partial, mgr.GetCache(), mgr.GetClient(), mgr.GetAPIReader())
 	if err := mgr.Add(footprint.Trimmer{Log: mgr.GetLogger()}); err != nil {

@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -37,6 +38,7 @@ import (
 	"virtctl/internal/server/handler/devices"
 	"virtctl/internal/server/handler/discovery"
 	"virtctl/internal/server/handler/launchers"
+	"virtctl/internal/server/handler/metrics"
 	"virtctl/internal/server/handler/migration"
 	"virtctl/internal/server/handler/node"
 	"virtctl/internal/server/handler/subresource"
@@ -258,6 +260,11 @@ func (a *agent) addNode(context.Context) error {
 		return node.Labels(a.probe, a.config.Get())
 	}, a.log.WithName("node"))
 	a.config.OnChange(func(clusterconfig.Config) { agent.Changed() })
+	if err := ctrlmetrics.Registry.Register(&metrics.Collector{
+		Node: a.options.NodeName, Launchers: a.set, Objects: a.manager.GetClient(),
+	}); err != nil {
+		return fmt.Errorf("offer metrics: %w", err)
+	}
 	plugins := &devices.Manager{
 		Dir: filepath.Join(a.options.KubeletDir, "device-plugins"), Devices: a.devices(), Count: a.options.MaxDevices,
 		Log: a.log.WithName("devices"), Registered: agent.Registered,
