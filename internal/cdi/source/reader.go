@@ -159,7 +159,7 @@ func (r *Reader) ended(err error) error {
 	}
 	if r.info.Identity == "" && r.offset > 0 {
 		// Another connection might give another content: joining the two would make a disk that never existed.
-		return fmt.Errorf("%w, and the server says nothing (ETag, Last-Modified) by which to continue: %w", err, ErrChanged)
+		return &unpinnedError{err}
 	}
 	return r.failed(err)
 }

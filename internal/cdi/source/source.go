@@ -34,6 +34,15 @@ type Info struct {
 // ErrChanged says that the object was replaced while it was read: what was read so far must be thrown away.
 var ErrChanged = errors.New("the file changed at its source while it was read")
 
+// unpinnedError is a connection that broke at a server that names no version of the file.
+type unpinnedError struct{ err error }
+
+func (e *unpinnedError) Error() string {
+	return e.err.Error() + ", and the server says nothing (ETag, Last-Modified) by which to continue"
+}
+func (e *unpinnedError) Unwrap() error        { return e.err }
+func (e *unpinnedError) Is(target error) bool { return target == ErrChanged }
+
 // Reasons of fatal errors, for the condition of a DataVolume.
 const (
 	ReasonUnusable    = "SourceUnusable"

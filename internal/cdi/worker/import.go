@@ -5,9 +5,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 
+	"virtctl/internal/cdi/image"
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/cdi/source"
 	"virtctl/internal/cdi/stream"
@@ -135,16 +137,24 @@ func (im *importer) disk(ctx context.Context) (stream.Result, error) {
 func (im *importer) outOfOrder(ctx context.Context, in source.Stream, spool *stream.NeedsSpoolError) (stream.Result, error) {
 	info := in.Info()
 	// A checksum is of the whole file, which random access does not read.
-	if im.in.object == nil || !info.Ranges || info.Identity == "" || im.sum != nil || spool.Format == "" {
+	if im.in.object == nil || !info.Ranges || info.Identity == "" || im.sum != nil {
 		return im.spool(ctx, in, spool)
 	}
-	in.Close()
-	im.w.logf("%v: read from the source by random access instead", spool.Reason)
 	at, err := source.NewReaderAt(ctx, im.in.object, info, im.w.Policy)
 	if err != nil {
 		return stream.Result{}, err
 	}
 	defer at.Close()
+	head := make([]byte, image.HeadSize)
+	n, err := at.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return stream.Result{}, err
+	}
+	if _, packed := image.Sniff(head[:n]); packed != image.None {
+		return im.spool(ctx, in, spool)
+	}
+	in.Close()
+	im.w.logf("%v: read from the source by random access instead", spool.Reason)
 	return (&conversion{at: at, target: im.vol.Disk, block: im.vol.Block(), opts: im.opts, dir: im.w.Paths.Temp, cache: im.cache(), progress: im.progress.SetPercent}).run(ctx)
 }
 
