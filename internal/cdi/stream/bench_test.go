@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"virtctl/internal/cdi/image"
 )
 
 // benchDisk is a disk of 1 GiB, half of it holes: text-like data that compresses about as well as an installed system.
@@ -121,7 +123,7 @@ func BenchmarkStages(b *testing.B) {
 		for b.Loop() {
 			f, _ := os.Open(raw)
 			h, _ := newHasher(nil)
-			s := newSource(context.Background(), io.Reader(f), 0, h)
+			s := newSource(context.Background(), io.Reader(f), 0, image.Unknown, h)
 			s.drain(unlimited, func() {})
 			h.sum()
 			h.close()

@@ -87,7 +87,7 @@ func (r *run) open(ctx context.Context, in io.Reader) error {
 		return err
 	}
 	r.hash = h
-	r.outer = newSource(ctx, in, off, h)
+	r.outer = newSource(ctx, in, off, r.opts.Size, h)
 	r.src = r.outer
 	if r.resume {
 		err = r.reopen()

@@ -44,7 +44,7 @@ func Extract(ctx context.Context, src io.Reader, dir string, opts Options) (Resu
 		return Result{}, err
 	}
 	defer h.close()
-	x := &extraction{opts: opts, dir: dir, outer: newSource(ctx, src, 0, h)}
+	x := &extraction{opts: opts, dir: dir, outer: newSource(ctx, src, 0, opts.Size, h)}
 	if err := x.open(); err != nil {
 		return Result{}, err
 	}

@@ -64,14 +64,14 @@ type source struct {
 	arrived atomic.Int64
 }
 
-// newSource starts reading r, whose first byte is at offset off of the whole source.
-func newSource(ctx context.Context, r io.Reader, off int64, h *hasher) *source {
+// newSource starts reading r, whose first byte is at offset off of the whole source, which is want bytes long if that is known.
+func newSource(ctx context.Context, r io.Reader, off, want int64, h *hasher) *source {
 	s := &source{ctx: ctx, chunks: make(chan *chunk, chunkCount), have: off, hashed: off, errc: make(chan error, 1), hash: h}
 	s.pool = make(chan *chunk, chunkCount)
 	for range chunkCount {
 		s.pool <- &chunk{pool: s.pool}
 	}
-	go s.read(r, off)
+	go s.read(r, off, want)
 	return s
 }
 
@@ -86,7 +86,7 @@ func (s *source) lean() {
 }
 
 // read fills chunks until the source ends. What arrived before an error is handed on.
-func (s *source) read(r io.Reader, off int64) {
+func (s *source) read(r io.Reader, off, want int64) {
 	defer close(s.chunks)
 	for {
 		var c *chunk
@@ -106,6 +106,9 @@ func (s *source) read(r io.Reader, off int64) {
 			off += int64(n)
 			s.arrived.Store(off)
 			s.chunks <- c // has room for every chunk there is
+		}
+		if errors.Is(err, io.EOF) && off < want {
+			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
 			s.errc <- err

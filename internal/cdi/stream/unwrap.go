@@ -30,7 +30,7 @@ func (r *run) unwrap(c image.Compression) error {
 	}
 	ctx, cancel := context.WithCancel(r.outer.ctx)
 	go r.outer.lean()
-	r.src = newSource(ctx, z, 0, nil)
+	r.src = newSource(ctx, z, 0, image.Unknown, nil)
 	r.comp, r.opts.Checkpointer = c, nil
 	r.unpacker = &unpacking{rec: rec, z: z, cancel: cancel}
 	return nil
