@@ -215,7 +215,15 @@ func (s *Server) change(ctx context.Context, vm *v1.VirtualMachine, dryRun []str
 		p.test("/status/stateChangeRequests", queued)
 		p.replace("/status/stateChangeRequests", requests)
 	case equality.Semantic.DeepEqual(vm.Status, v1.VirtualMachineStatus{}):
-		return s.firstStatus(ctx, vm, dryRun, requests)
+		err := s.firstStatus(ctx, vm, dryRun, requests)
+		if !apierrors.IsConflict(err) {
+			return err
+		}
+		// Somebody was faster, most likely the controller with its first look at the VM.
+		if err := s.Client.Get(ctx, client.ObjectKeyFromObject(vm), vm); err != nil {
+			return err
+		}
+		return s.change(ctx, vm, dryRun, requests...)
 	default:
 		p.test("/status/stateChangeRequests", nil)
 		p.add("/status/stateChangeRequests", requests)
