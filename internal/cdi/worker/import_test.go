@@ -39,7 +39,7 @@ func TestImportOfEveryFormat(t *testing.T) {
 			st, _ := os.Stat(filepath.Join(im.dir, name))
 			sent := server.sent.Load() - before
 			t.Logf("%d bytes sent for a file of %d, %s", sent, st.Size(), strings.Split(p.log.String(), "\n")[0])
-			if sent > st.Size()*105/100+16<<20 {
+			if sent > st.Size()*105/100+24<<20 {
 				t.Errorf("%d bytes were sent for a file of %d", sent, st.Size())
 			}
 			if disk, _ := os.Stat(p.disk()); disk.Sys().(*syscall.Stat_t).Blocks*512 > im.size*6/10 {
