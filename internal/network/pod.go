@@ -85,3 +85,31 @@ func Attachments(annotation string) (map[string]string, error) {
 	}
 	return links, nil
 }
+
+// PCIAddresses reads from Multus' status annotation which device of the node is behind each link: link name -> PCI address.
+func PCIAddresses(annotation string) (map[string]string, error) {
+	if len(annotation) > maxStatus {
+		return nil, fmt.Errorf("annotation %s is larger than %d bytes", StatusAnnotation, maxStatus)
+	}
+	addresses := map[string]string{}
+	if annotation == "" {
+		return addresses, nil
+	}
+	var entries []struct {
+		Interface string `json:"interface"`
+		Device    struct {
+			PCI struct {
+				Address string `json:"pci-address"`
+			} `json:"pci"`
+		} `json:"device-info"`
+	}
+	if err := json.Unmarshal([]byte(annotation), &entries); err != nil {
+		return nil, fmt.Errorf("annotation %s: %w", StatusAnnotation, err)
+	}
+	for _, e := range entries {
+		if e.Interface != "" && e.Device.PCI.Address != "" {
+			addresses[e.Interface] = e.Device.PCI.Address
+		}
+	}
+	return addresses, nil
+}

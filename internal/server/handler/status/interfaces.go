@@ -43,6 +43,11 @@ func setInterfaces(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInst
 	for i := range o.Plan.Interfaces {
 		p := &o.Plan.Interfaces[i]
 		entry := planned(vmi, p)
+		if o.Domain != nil {
+			if down, known := o.Domain.LinkDown[p.Name]; known {
+				entry.LinkState = linkState(down)
+			}
+		}
 		if g, ok := byMAC[strings.ToLower(p.MAC)]; ok {
 			used[g.Name] = true
 			entry.InterfaceName = short(g.Name)
@@ -60,13 +65,17 @@ func setInterfaces(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInst
 	status.Interfaces = append(list, guestOnly(guest, used)...)
 }
 
+func linkState(down bool) string {
+	if down {
+		return string(v1.InterfaceStateLinkDown)
+	}
+	return string(v1.InterfaceStateLinkUp)
+}
+
 func planned(vmi *v1.VirtualMachineInstance, p *network.Interface) v1.VirtualMachineInstanceNetworkInterface {
 	entry := v1.VirtualMachineInstanceNetworkInterface{
 		Name: p.Name, MAC: p.MAC, InfoSource: fromDomain, QueueCount: int32(max(p.Queues, 1)),
-		PodInterfaceName: p.PodLink, LinkState: string(v1.InterfaceStateLinkUp),
-	}
-	if p.LinkDown {
-		entry.LinkState = string(v1.InterfaceStateLinkDown)
+		PodInterfaceName: p.PodLink, LinkState: linkState(p.LinkDown),
 	}
 	// What a secondary network's link has is the guest's to say; on the pod network the pod's addresses are the guest's.
 	if !secondary(vmi, p.Name) {

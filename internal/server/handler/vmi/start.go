@@ -45,7 +45,11 @@ func (s *session) startDomain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	doc, err := domain.XML(s.vmi, s.input(g.plan, g.prepared))
+	input := s.input(g.plan, g.prepared)
+	if err := s.hardware(&input); err != nil {
+		return err
+	}
+	doc, err := domain.XML(s.vmi, input)
 	if err != nil {
 		return err
 	}
