@@ -128,6 +128,7 @@ func failed(err error) *admissionv1.AdmissionResponse {
 	var known apierrors.APIStatus
 	if errors.As(err, &known) {
 		status := known.Status()
+		status.Message = err.Error()
 		return &admissionv1.AdmissionResponse{Result: &status}
 	}
 	return &admissionv1.AdmissionResponse{Result: &metav1.Status{
