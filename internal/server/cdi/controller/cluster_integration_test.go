@@ -40,6 +40,7 @@ import (
 	"virtctl/internal/cdi/token"
 	"virtctl/internal/crds"
 	components "virtctl/internal/install/components/cdi"
+	"virtctl/internal/server/cdi/controller/snapshot"
 )
 
 func TestMain(m *testing.M) {
@@ -54,6 +55,8 @@ type cluster struct {
 	c      client.WithWatch
 	audit  string
 	key    []byte
+
+	images images
 }
 
 // binary is a script that runs one of virt-kube's servers: envtest wants a program of its own for each.
@@ -97,6 +100,8 @@ func startCluster(t *testing.T) *cluster {
 		}
 		parsed = append(parsed, crd)
 	}
+	parsed = append(parsed, snapshotDefinition("VolumeSnapshot", apiextensionsv1.NamespaceScoped),
+		snapshotDefinition("VolumeSnapshotClass", apiextensionsv1.ClusterScoped), snapshotDefinition("VolumeSnapshotContent", apiextensionsv1.ClusterScoped))
 	env := &envtest.Environment{CRDs: parsed, ControlPlaneStartTimeout: 2 * time.Minute}
 	env.ControlPlane.Etcd = &envtest.Etcd{Path: binary(t, "etcd")}
 	server := env.ControlPlane.GetAPIServer()
@@ -129,6 +134,24 @@ func startCluster(t *testing.T) *cluster {
 	return cl
 }
 
+// snapshotDefinition is a kind of the snapshot controller, as far as we look at it.
+func snapshotDefinition(kind string, scope apiextensionsv1.ResourceScope) *apiextensionsv1.CustomResourceDefinition {
+	yes, plural := true, strings.ToLower(kind)+"s"
+	if strings.HasSuffix(kind, "Class") {
+		plural = strings.ToLower(kind) + "es"
+	}
+	d := &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{
+		Name: plural + ".snapshot.storage.k8s.io", Annotations: map[string]string{"api-approved.kubernetes.io": "unapproved, for a test"},
+	}}
+	d.Spec.Group, d.Spec.Scope = "snapshot.storage.k8s.io", scope
+	d.Spec.Names = apiextensionsv1.CustomResourceDefinitionNames{Kind: kind, ListKind: kind + "List", Plural: plural, Singular: strings.ToLower(kind)}
+	d.Spec.Versions = []apiextensionsv1.CustomResourceDefinitionVersion{{
+		Name: "v1", Served: true, Storage: true, Subresources: &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}},
+		Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: &yes}},
+	}}
+	return d
+}
+
 // installation is what cdi-operator and the administrator leave behind.
 func (cl *cluster) installation() {
 	late := storagev1.VolumeBindingWaitForFirstConsumer
@@ -138,6 +161,12 @@ func (cl *cluster) installation() {
 		Provisioner: "virtctl.io/local", VolumeBindingMode: &late, AllowVolumeExpansion: &expand,
 	})
 	cl.create(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "odd"}, Provisioner: "example.com/odd"})
+	cl.create(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "array"}, Provisioner: "csi.example.com", AllowVolumeExpansion: &expand})
+	cl.create(&storagev1.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: "csi.example.com"}})
+	snapshots := snapshot.NewClass()
+	snapshots.SetName("array-snapshots")
+	snapshots.Object["driver"], snapshots.Object["deletionPolicy"] = "csi.example.com", "Delete"
+	cl.create(snapshots)
 	cl.create(&cdi.CDIConfig{ObjectMeta: metav1.ObjectMeta{Name: names.CDIConfig}})
 	private, public, err := token.NewKey()
 	if err != nil {
@@ -204,7 +233,7 @@ func (cl *cluster) startControllers() (stop func()) {
 	account.Impersonate = rest.ImpersonationConfig{
 		UserName: "system:serviceaccount:kubevirt:cdi-sa", Groups: []string{"system:serviceaccounts", "system:authenticated"},
 	}
-	mgr, err := NewManager(ctx, account, Flags{WorkerImage: "localhost/virtctl/virt-launcher:test", PullPolicy: "IfNotPresent", Namespace: "kubevirt", LeaderElection: true})
+	mgr, err := NewManager(ctx, account, Flags{WorkerImage: "localhost/virtctl/virt-launcher:test", PullPolicy: "IfNotPresent", Namespace: "kubevirt", LeaderElection: true, Digest: cl.images.ask})
 	if err != nil {
 		cl.t.Fatal(err)
 	}
@@ -294,7 +323,9 @@ func (cl *cluster) bind(namespace, name string) {
 	cl.t.Helper()
 	c := cl.claim(namespace, name)
 	before := c.DeepCopy()
-	c.Spec.VolumeName = "pv-" + string(c.UID)
+	if c.Spec.VolumeName == "" {
+		c.Spec.VolumeName = "pv-" + string(c.UID)
+	}
 	if err := cl.c.Patch(context.Background(), c, client.MergeFrom(before)); err != nil {
 		cl.t.Fatal(err)
 	}
@@ -401,7 +432,7 @@ func (cl *cluster) judge() {
 	cl.t.Helper()
 	seen := map[request]bool{}
 	for _, r := range cl.requests() {
-		if (r.Code == "403" || r.Code == "422" || r.Code == "400") && !seen[r] {
+		if r.Namespace != "full" && (r.Code == "403" || r.Code == "422" || r.Code == "400") && !seen[r] {
 			seen[r] = true
 			cl.t.Errorf("refused: %+v", r)
 		}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"virtctl/internal/server/cdi/controller/importcron"
 	"virtctl/internal/version"
 )
 
@@ -24,6 +25,8 @@ type Flags struct {
 	CertDir string
 	// Namespace is where the platform is installed.
 	Namespace string
+	// Digest asks registries for DataImportCrons; nil is the real way.
+	Digest importcron.DigestFunc
 	// LeaderElection is off only where exactly one replica runs.
 	LeaderElection bool
 }

@@ -39,6 +39,11 @@ func TestLivesOnAPIServer(t *testing.T) {
 	t.Run("failing import", cl.with(failingImport))
 	t.Run("upload", cl.with(uploadLife))
 	t.Run("clone", cl.with(cloneLife))
+	t.Run("csi clone", cl.with(csiCloneLife))
+	t.Run("snapshot clone", cl.with(snapshotCloneLife))
+	t.Run("import cron", cl.with(importCronLife))
+	t.Run("populator", cl.with(populatorLife))
+	t.Run("quota", cl.with(quotaLife))
 	cl.t = t
 	cl.awaitRenewals(2)
 	idle := len(cl.writes())
@@ -200,17 +205,7 @@ func cloneLife(cl *cluster) {
 		return strings.Contains(c.Annotations[names.AnnRunningCondition+names.SuffixMessage], "may not be cloned")
 	})
 
-	key, err := token.ParsePrivate(cl.key)
-	if err != nil {
-		cl.t.Fatal(err)
-	}
-	permit, err := token.Sign(key, names.TokenIssuerAPI, token.Payload{
-		Operation: token.Clone, Namespace: "golden", Name: "debian", Resource: token.Claims(),
-		Params: map[string]string{token.ParamTargetNamespace: "lab", token.ParamTargetName: "copy"},
-	}, time.Now(), token.Lifetime)
-	if err != nil {
-		cl.t.Fatal(err)
-	}
+	permit := cl.permit("golden", "debian", "lab", "copy")
 	dv := volume("lab", "copy", from)
 	dv.Spec.Storage.Resources = corev1.VolumeResourceRequirements{}
 	dv.Annotations = map[string]string{names.AnnCloneToken: permit}
@@ -272,4 +267,21 @@ func storageKnowledge(cl *cluster) {
 	await(cl, &cdi.CDIConfigList{}, "", names.CDIConfig, "upload URL", func(c *cdi.CDIConfig) bool {
 		return c.Status.UploadProxyURL != nil && *c.Status.UploadProxyURL == "upload.example.com"
 	})
+}
+
+// permit is the token that the webhook gives to who may clone.
+func (cl *cluster) permit(fromNamespace, from, toNamespace, to string) string {
+	cl.t.Helper()
+	key, err := token.ParsePrivate(cl.key)
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	text, err := token.Sign(key, names.TokenIssuerAPI, token.Payload{
+		Operation: token.Clone, Namespace: fromNamespace, Name: from, Resource: token.Claims(),
+		Params: map[string]string{token.ParamTargetNamespace: toNamespace, token.ParamTargetName: to},
+	}, time.Now(), token.Lifetime)
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	return text
 }

@@ -23,9 +23,12 @@ import (
 	"virtctl/internal/server/cdi/controller/claim"
 	"virtctl/internal/server/cdi/controller/clonetoken"
 	"virtctl/internal/server/cdi/controller/configuration"
+	"virtctl/internal/server/cdi/controller/datasource"
 	"virtctl/internal/server/cdi/controller/datavolume"
+	"virtctl/internal/server/cdi/controller/importcron"
 	"virtctl/internal/server/cdi/controller/index"
 	"virtctl/internal/server/cdi/controller/metric"
+	"virtctl/internal/server/cdi/controller/populator"
 	"virtctl/internal/server/cdi/controller/profile"
 	"virtctl/internal/server/cdi/controller/progress"
 	"virtctl/internal/server/cdi/controller/settings"
@@ -111,19 +114,33 @@ func addControllers(mgr manager.Manager, f Flags) error {
 	if err := mgr.Add(snapshotClasses); err != nil {
 		return fmt.Errorf("watch for snapshot classes: %w", err)
 	}
+	snapshots := &appear.Kind{Definition: snapshot.Definition, Object: snapshot.New(), Metadata: partial, Cache: mgr.GetCache()}
+	if err := mgr.Add(snapshots); err != nil {
+		return fmt.Errorf("watch for snapshots: %w", err)
+	}
 	// The seed's role allows events of the core group only, which the newer recorder does not write.
 	recorder := mgr.GetEventRecorderFor(component) //nolint:staticcheck
 	source := &settings.Source{Reader: mgr.GetClient(), Image: f.WorkerImage, PullPolicy: corev1.PullPolicy(f.PullPolicy)}
+	scraper := progress.New()
 	tokens := &clonetoken.Keeper{Live: mgr.GetAPIReader(), Namespace: f.Namespace, Now: time.Now}
 	return errors.Join(
 		datavolume.New(datavolume.Options{
-			Client: mgr.GetClient(), Recorder: recorder, Settings: source, Tokens: tokens, Progress: progress.New(),
+			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Settings: source, Tokens: tokens, Progress: scraper,
+			Snapshots: snapshots, Metrics: metrics,
 		}).Setup(mgr),
 		claim.New(claim.Options{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Settings: source, Tokens: tokens, Namespace: f.Namespace,
 		}).Setup(mgr),
 		profile.New(mgr.GetClient(), mgr.GetAPIReader(), metrics).Setup(mgr, snapshotClasses),
 		configuration.New(mgr.GetClient(), mgr.GetAPIReader(), f.Namespace).Setup(mgr),
+		datasource.New(mgr.GetClient(), snapshots).Setup(mgr),
+		importcron.New(importcron.Options{
+			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Settings: source, Snapshots: snapshots, Metrics: metrics,
+			Namespace: f.Namespace, Digest: f.Digest,
+		}).Setup(mgr),
+		populator.New(populator.Options{
+			Client: mgr.GetClient(), Recorder: recorder, Settings: source, Tokens: tokens, Progress: scraper,
+		}).Setup(mgr),
 	)
 }
 

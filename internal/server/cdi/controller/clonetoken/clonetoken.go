@@ -53,6 +53,19 @@ func (k *Keeper) Extend(ctx context.Context, text string, from Source, to Target
 	if err := k.verify(secret, names.TokenIssuerAPI, text, from, to); err != nil {
 		return "", err
 	}
+	return k.sign(secret, from, to)
+}
+
+// Grant gives a lasting token for a clone that the caller has found to be allowed.
+func (k *Keeper) Grant(ctx context.Context, from Source, to Target) (string, error) {
+	secret, err := k.secret(ctx)
+	if err != nil {
+		return "", err
+	}
+	return k.sign(secret, from, to)
+}
+
+func (k *Keeper) sign(secret *corev1.Secret, from Source, to Target) (string, error) {
 	private, err := token.ParsePrivate(secret.Data[names.SigningKeyPrivate])
 	if err != nil {
 		return "", fmt.Errorf("read the signing key: %w", err)

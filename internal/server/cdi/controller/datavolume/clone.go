@@ -3,7 +3,6 @@ package datavolume
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
@@ -49,12 +48,3 @@ func (r *Reconciler) cloneAnnotations(p *pass, made *corev1.PersistentVolumeClai
 	made.Annotations[names.AnnCloneType] = string(cdi.CloneStrategyHostAssisted)
 	delete(made.Annotations, names.AnnCloneToken)
 }
-
-// clone follows clones that need no pods.
-func (r *Reconciler) clone(context.Context, *pass) error { return nil }
-
-func (p *pass) smartPhase() cdi.DataVolumePhase { return "" }
-
-func (p *pass) smartEvent() (kind, reason, message string) { return "", "", "" }
-
-var _ = fmt.Sprint

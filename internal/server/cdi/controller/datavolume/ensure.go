@@ -36,15 +36,17 @@ func (r *Reconciler) ensureClaim(ctx context.Context, p *pass) error {
 		}
 		return err
 	}
-	made := r.newClaim(p, spec)
+	made, err := r.howeverFilled(ctx, p, spec)
+	if err != nil || made == nil {
+		return err
+	}
 	switch err := r.Client.Create(ctx, made); {
 	case err == nil:
 		p.claim = made
 	case apierrors.IsAlreadyExists(err):
 		return errLater
 	case claim.IsQuota(err):
-		p.refuse(names.EventErrExceededQuota, "%v", err)
-		return fmt.Errorf("create claim %s/%s: %w", made.Namespace, made.Name, err)
+		p.refuse(names.EventErrExceededQuota, "%v", err) // the quota's next change brings us back
 	case apierrors.IsInvalid(err):
 		p.refuse(names.EventErrClaimNotValid, "%v", err)
 	default:
@@ -52,6 +54,35 @@ func (r *Reconciler) ensureClaim(ctx context.Context, p *pass) error {
 		return fmt.Errorf("create claim %s/%s: %w", made.Namespace, made.Name, err)
 	}
 	return nil
+}
+
+// howeverFilled makes the claim for the way it will be filled. It gives nothing while that has to wait.
+func (r *Reconciler) howeverFilled(ctx context.Context, p *pass, spec *corev1.PersistentVolumeClaimSpec) (*corev1.PersistentVolumeClaim, error) {
+	if !p.source.clones() || prePopulated(p.dv) || external(p) {
+		return r.newClaim(p, spec), nil
+	}
+	var how plan
+	var err error
+	if p.source.spec.Snapshot != nil {
+		how, err = r.snapshotStrategy(ctx, p, spec)
+	} else {
+		how, err = r.strategy(ctx, p, spec)
+	}
+	if err != nil || p.why.reason != "" {
+		return nil, err
+	}
+	if smart(how.way) {
+		return r.smartClaim(ctx, p, spec, how)
+	}
+	if p.source.spec.Snapshot != nil {
+		return r.restored(ctx, p, spec, how)
+	}
+	made := r.newClaim(p, spec)
+	if how.fallback != "" {
+		made.Annotations[names.AnnCloneFallback] = how.message
+		r.Recorder.Event(p.dv, corev1.EventTypeWarning, how.fallback, how.message)
+	}
+	return made, nil
 }
 
 // permanent tells errors that only another DataVolume or other storage can mend.
@@ -132,7 +163,7 @@ func (r *Reconciler) cloneSize(spec *corev1.PersistentVolumeClaimSpec, p *pass, 
 // size is what a clone needs at least: what the source asked for, or got if that is more.
 func (s *source) size() resource.Quantity {
 	if s.claim == nil {
-		return resource.Quantity{}
+		return s.restoreSize
 	}
 	size := s.claim.Spec.Resources.Requests[corev1.ResourceStorage]
 	return size

@@ -16,7 +16,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"virtctl/internal/cdi/names"
+	"virtctl/internal/server/cdi/controller/appear"
 	"virtctl/internal/server/cdi/controller/clonetoken"
+	"virtctl/internal/server/cdi/controller/metric"
 	"virtctl/internal/server/cdi/controller/progress"
 	"virtctl/internal/server/cdi/controller/settings"
 	"virtctl/internal/server/writer"
@@ -24,12 +26,17 @@ import (
 
 // Options are what the reconciler works with.
 type Options struct {
-	Client   client.Client
+	Client client.Client
+	// Live reads what is not worth caching.
+	Live     client.Reader
 	Recorder record.EventRecorder
 	Settings *settings.Source
 	Tokens   *clonetoken.Keeper
 	Progress *progress.Scraper
-	Now      func() time.Time
+	// Snapshots are VolumeSnapshots, should the cluster have them.
+	Snapshots *appear.Kind
+	Metrics   *metric.Set
+	Now       func() time.Time
 }
 
 // Reconciler works on DataVolumes.
@@ -61,6 +68,8 @@ type pass struct {
 	done bool
 	// waits tells that the claim waits for somebody to use it.
 	waits bool
+	// now is the phase of a clone that the storage makes, while it is under way.
+	now   cdi.DataVolumePhase
 	again time.Duration
 }
 
@@ -75,8 +84,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		}
 		return reconcile.Result{}, fmt.Errorf("read DataVolume %s: %w", req, err)
 	}
-	if r.volumes.Stale(dv) || dv.DeletionTimestamp != nil {
-		return reconcile.Result{}, nil // what it made goes with it
+	if r.volumes.Stale(dv) {
+		return reconcile.Result{}, nil
+	}
+	if dv.DeletionTimestamp != nil || dv.Status.Phase == cdi.Succeeded {
+		// What it made in its own namespace goes with it.
+		if err := r.release(ctx, dv); err != nil || dv.DeletionTimestamp != nil {
+			return reconcile.Result{}, err
+		}
 	}
 	p := &pass{before: dv, dv: dv.DeepCopy()}
 	err := r.step(ctx, p)

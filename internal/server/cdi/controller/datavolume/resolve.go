@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -19,6 +21,9 @@ type source struct {
 	spec *cdi.DataVolumeSource
 	// claim is the claim to clone, once it is found.
 	claim *corev1.PersistentVolumeClaim
+	// snapshot is the snapshot to clone, once it is found, and restoreSize what a volume made from it needs.
+	snapshot    *unstructured.Unstructured
+	restoreSize resource.Quantity
 	// labels are the source's.
 	labels map[string]string
 }
@@ -64,13 +69,26 @@ func (r *Reconciler) resolve(ctx context.Context, p *pass) error {
 	default:
 		s.kind = importKind()
 	}
-	if s.spec == nil || s.spec.PVC == nil {
+	switch {
+	case s.spec == nil:
 		return nil
+	case s.spec.Snapshot != nil:
+		return r.findSnapshot(ctx, p)
+	case s.spec.PVC != nil:
+		return r.findClaim(ctx, p)
 	}
-	claim := &corev1.PersistentVolumeClaim{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, claim)
+	return nil
+}
+
+// findClaim looks for the claim to clone, which must be whole.
+func (r *Reconciler) findClaim(ctx context.Context, p *pass) error {
+	s := &p.source
+	namespace, name := s.origin()
+	waiting := p.claim == nil && !prePopulated(p.dv)
+	found := &corev1.PersistentVolumeClaim{}
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, found)
 	if apierrors.IsNotFound(err) {
-		if p.claim == nil && !prePopulated(p.dv) {
+		if waiting {
 			p.refuse(names.EventNotAuthorized, "The source pvc %s/%s doesn't exist", namespace, name)
 		}
 		return nil
@@ -78,9 +96,22 @@ func (r *Reconciler) resolve(ctx context.Context, p *pass) error {
 	if err != nil {
 		return fmt.Errorf("read source claim %s/%s: %w", namespace, name, err)
 	}
-	s.claim = claim
+	s.claim = found
 	if len(s.labels) == 0 {
-		s.labels = claim.Labels
+		s.labels = found.Labels
+	}
+	if !waiting {
+		return nil
+	}
+	whole, err := cdi.IsPopulated(found, func(name, namespace string) (*cdi.DataVolume, error) {
+		dv := &cdi.DataVolume{}
+		return dv, r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, dv)
+	})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("read the DataVolume of source claim %s/%s: %w", namespace, name, err)
+	}
+	if !whole && err == nil {
+		p.refuse("ImportPVCNotReady", "The source PVC %s/%s is not fully imported", namespace, name)
 	}
 	return nil
 }

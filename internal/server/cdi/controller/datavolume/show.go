@@ -52,8 +52,8 @@ func (p *pass) phase() cdi.DataVolumePhase {
 		switch {
 		case p.before.Status.Phase == cdi.Succeeded:
 			return cdi.Succeeded
-		case p.why.reason == names.EventErrExceededQuota, p.why.reason == names.EventErrClaimNotValid, p.why.reason == "":
-			return cdi.Pending
+		case p.now != "" && p.why.reason == "":
+			return p.now
 		}
 		return cdi.Pending
 	}
@@ -105,8 +105,8 @@ func (r *Reconciler) wait(ctx context.Context, p *pass) error {
 		return fmt.Errorf("read the storage class of %s: %w", p.claim.Name, err)
 	}
 	p.waits = late && claim.HonorsWait(p.settings, p.claim)
-	if external(p) && late {
-		// Nobody of ours will use it; the first consumer starts whoever fills it.
+	if late && (external(p) || smart(chosen(p.claim))) {
+		// Nobody of ours will use it: its first consumer starts whoever fills it.
 		p.waits = true
 	}
 	return nil

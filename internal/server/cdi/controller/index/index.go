@@ -18,6 +18,8 @@ const (
 	Claim = "spec.claims"
 	// CloneSource finds claims and DataVolumes by the claim they are cloned from, as namespace/name.
 	CloneSource = "clone.source"
+	// SnapshotSource finds DataSources and DataVolumes by the snapshot they are cloned from, as namespace/name.
+	SnapshotSource = "snapshot.source"
 	// CloneTarget finds clone sources' pods by the UID of the claim they are for.
 	CloneTarget = "clone.target"
 	// DataSource finds DataVolumes and DataSources by the DataSource they refer to, as namespace/name.
@@ -39,7 +41,10 @@ func Add(ctx context.Context, f client.FieldIndexer) error {
 		{&corev1.PersistentVolumeClaim{}, Populator, populator},
 		{&cdi.DataVolume{}, DataSource, dataSource},
 		{&cdi.DataVolume{}, CloneSource, volumeSource},
+		{&cdi.DataVolume{}, SnapshotSource, snapshotSource},
 		{&cdi.DataSource{}, DataSource, dataSource},
+		{&cdi.DataSource{}, CloneSource, volumeSource},
+		{&cdi.DataSource{}, SnapshotSource, snapshotSource},
 	} {
 		if err := f.IndexField(ctx, i.obj, i.name, i.of); err != nil {
 			return fmt.Errorf("index %T by %s: %w", i.obj, i.name, err)
@@ -77,17 +82,44 @@ func cloneSource(obj client.Object) []string {
 	return nil
 }
 
-// volumeSource gives the claim that a DataVolume clones.
+// volumeSource gives the claim that a DataVolume or DataSource clones.
 func volumeSource(obj client.Object) []string {
-	dv, ok := obj.(*cdi.DataVolume)
-	if !ok || dv.Spec.Source == nil || dv.Spec.Source.PVC == nil {
+	var from *cdi.DataVolumeSourcePVC
+	switch o := obj.(type) {
+	case *cdi.DataVolume:
+		if o.Spec.Source != nil {
+			from = o.Spec.Source.PVC
+		}
+	case *cdi.DataSource:
+		from = o.Spec.Source.PVC
+	}
+	if from == nil {
 		return nil
 	}
-	from := dv.Spec.Source.PVC
-	if from.Namespace == "" {
-		return []string{dv.Namespace + "/" + from.Name}
+	return []string{orOwn(from.Namespace, obj) + "/" + from.Name}
+}
+
+func snapshotSource(obj client.Object) []string {
+	var from *cdi.DataVolumeSourceSnapshot
+	switch o := obj.(type) {
+	case *cdi.DataVolume:
+		if o.Spec.Source != nil {
+			from = o.Spec.Source.Snapshot
+		}
+	case *cdi.DataSource:
+		from = o.Spec.Source.Snapshot
 	}
-	return []string{from.Namespace + "/" + from.Name}
+	if from == nil {
+		return nil
+	}
+	return []string{orOwn(from.Namespace, obj) + "/" + from.Name}
+}
+
+func orOwn(namespace string, obj client.Object) string {
+	if namespace == "" {
+		return obj.GetNamespace()
+	}
+	return namespace
 }
 
 func populator(obj client.Object) []string {
@@ -95,7 +127,11 @@ func populator(obj client.Object) []string {
 	if !ok || claim.Spec.DataSourceRef == nil {
 		return nil
 	}
-	return []string{claim.Spec.DataSourceRef.Kind + "/" + claim.Namespace + "/" + claim.Spec.DataSourceRef.Name}
+	namespace := claim.Namespace
+	if other := claim.Annotations[names.AnnDataSourceNs]; other != "" {
+		namespace = other
+	}
+	return []string{claim.Spec.DataSourceRef.Kind + "/" + namespace + "/" + claim.Spec.DataSourceRef.Name}
 }
 
 func dataSource(obj client.Object) []string {
@@ -110,7 +146,7 @@ func dataSource(obj client.Object) []string {
 		}
 	case *cdi.DataSource:
 		if ref := o.Spec.Source.DataSource; ref != nil {
-			return []string{ref.Namespace + "/" + ref.Name}
+			return []string{orOwn(ref.Namespace, obj) + "/" + ref.Name}
 		}
 	}
 	return nil
