@@ -120,6 +120,7 @@ func (s *Server) server() *http.Server {
 		}
 		_, _ = w.Write([]byte("OK"))
 	})
+	mux.Handle("GET /metrics", s.metrics())
 	mux.Handle("/", s.Handler)
 	return &http.Server{
 		Handler: mux, TLSConfig: s.tlsConfig(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,

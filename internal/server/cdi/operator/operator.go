@@ -3,10 +3,12 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"virtctl/internal/apply"
@@ -115,6 +118,9 @@ func addReconciler(mgr ctrl.Manager, opts Options) error {
 			Applier: apply.Applier{Client: dyn, Mapper: mgr.GetRESTMapper(), Manager: FieldManager}, Reader: mgr.GetClient(),
 		},
 	}
+	if r.ready, err = readyMetric(); err != nil {
+		return err
+	}
 	_, err = r.mapper.RESTMapping(constraintGVK.GroupKind(), constraintGVK.Version)
 	r.constraints = err == nil
 	return r.setup(mgr)
@@ -132,6 +138,8 @@ func Scheme() *runtime.Scheme {
 func newManager(config *rest.Config, opts Options) (manager.Manager, error) {
 	config = rest.CopyConfig(config)
 	config.QPS = -1 // the API server's priority and fairness is the limit
+	// Its warnings about the contract's own names are no news.
+	config.WarningHandler = rest.NoWarnings{}
 	ours := klabels.SelectorFromSet(klabels.Set{names.LabelManagedBy: managedBy})
 	inNamespace := map[string]cache.Config{opts.Namespace: {}}
 	healthy := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
@@ -165,6 +173,19 @@ func newManager(config *rest.Config, opts Options) (manager.Manager, error) {
 		return nil, fmt.Errorf("start the manager: %w", err)
 	}
 	return mgr, nil
+}
+
+// readyMetric is the public contract's word on whether CDI is deployed.
+func readyMetric() (prometheus.Gauge, error) {
+	gauge := prometheus.NewGauge(prometheus.GaugeOpts{Name: "kubevirt_cdi_cr_ready", Help: "CDI install ready"})
+	err := crmetrics.Registry.Register(gauge)
+	var known prometheus.AlreadyRegisteredError
+	if errors.As(err, &known) {
+		if g, ok := known.ExistingCollector.(prometheus.Gauge); ok {
+			return g, nil
+		}
+	}
+	return gauge, err
 }
 
 func address(port int) string {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -49,6 +50,8 @@ type Reconciler struct {
 	constraints bool
 
 	controller controller.Controller
+	// ready is the metric that says whether everything is deployed.
+	ready prometheus.Gauge
 	// configWatched tells that CDIConfigs are watched: their kind is served only after the operator has defined it.
 	configWatched atomic.Bool
 }

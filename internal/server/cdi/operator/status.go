@@ -22,6 +22,7 @@ func targetVersion(opts components.Options) string {
 func (r *Reconciler) report(ctx context.Context, cdi *cdiv1.CDI, failure error) {
 	status := &cdi.Status.Status
 	status.OperatorVersion = version.Storage()
+	r.ready.Set(0)
 	switch {
 	case cdi.DeletionTimestamp != nil:
 		status.Phase = sdkapi.PhaseDeleting
@@ -57,6 +58,7 @@ func (r *Reconciler) report(ctx context.Context, cdi *cdiv1.CDI, failure error) 
 		set(status, conditions.ConditionProgressing, true, "DeployInProgress", text)
 		return
 	}
+	r.ready.Set(1)
 	status.Phase = sdkapi.PhaseDeployed
 	status.ObservedVersion = status.TargetVersion
 	set(status, conditions.ConditionAvailable, true, "DeployCompleted", "all components are ready")
