@@ -33,6 +33,7 @@ func (l *Launcher) handlers() wire.Handler {
 		wire.MethodAttach:         wire.Action(l.device((*session.Session).Attach)),
 		wire.MethodDetach:         wire.Action(l.detach),
 		wire.MethodUpdate:         wire.Action(l.device((*session.Session).Update)),
+		wire.MethodDump:           wire.Action(l.dump),
 		wire.MethodSetVcpus:       wire.Action(l.setVcpus),
 		wire.MethodConsole:        wire.File(l.openConsole),
 		wire.MethodVNC:            wire.File(l.vnc),
@@ -141,6 +142,14 @@ func (l *Launcher) setVcpus(ctx context.Context, r wire.SetVcpusRequest) error {
 		return err
 	}
 	return s.SetVcpus(r.Count)
+}
+
+func (l *Launcher) dump(ctx context.Context, r wire.DumpRequest) error {
+	s, err := l.manager.get(ctx)
+	if err != nil {
+		return err
+	}
+	return s.Dump(r.Path)
 }
 
 func (l *Launcher) stats(ctx context.Context) (wire.Stats, error) {

@@ -130,6 +130,13 @@ func (s *Session) SetVcpus(count uint) error {
 	})
 }
 
+// Dump writes the guest's memory and registers to a file, in the format that crash and volatility read.
+func (s *Session) Dump(path string) error {
+	return s.on("dump the guest's memory", func(d *libvirt.Domain) error {
+		return d.CoreDumpWithFormat(path, libvirt.DOMAIN_CORE_DUMP_FORMAT_RAW, libvirt.DUMP_MEMORY_ONLY)
+	})
+}
+
 // Agent runs one guest agent command. libvirt itself bounds the answer to 10 MiB.
 func (s *Session) Agent(command string, timeoutSeconds int) (string, error) {
 	var answer string

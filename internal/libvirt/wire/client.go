@@ -118,6 +118,11 @@ func (c *Client) Update(ctx context.Context, xml string) error {
 	return c.do(ctx, MethodUpdate, DeviceRequest{XML: xml})
 }
 
+// Dump writes the guest's memory to a file of the pod.
+func (c *Client) Dump(ctx context.Context, path string) error {
+	return c.do(ctx, MethodDump, DumpRequest{Path: path})
+}
+
 // SetVcpus plugs virtual processors.
 func (c *Client) SetVcpus(ctx context.Context, count uint) error {
 	return c.do(ctx, MethodSetVcpus, SetVcpusRequest{Count: count})

@@ -133,6 +133,11 @@ type SetVcpusRequest struct {
 	Count uint `json:"count"`
 }
 
+// DumpRequest names the file that takes the guest's memory.
+type DumpRequest struct {
+	Path string `json:"path"`
+}
+
 // AgentRequest is one guest agent command.
 type AgentRequest struct {
 	Command        string `json:"command"`

@@ -1,6 +1,7 @@
 package launcherpod
 
 import (
+	"path"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,6 +39,8 @@ type Attachment struct {
 	// Capacity is how large the disk image of an empty Filesystem claim becomes.
 	Capacity    int64
 	Preallocate bool
+	// File is what is held of a claim that takes a memory dump, instead of a disk image.
+	File string
 }
 
 // AttachmentName is the name of the pod that holds a volume for a launcher pod.
@@ -107,7 +110,11 @@ func attachmentContainer(a Attachment) corev1.Container {
 		c.VolumeDevices = []corev1.VolumeDevice{{Name: heldVolume, DevicePath: layout.HeldDevice}}
 		return c
 	}
-	c.Command = append(c.Command, "--image", layout.HeldImage, "--capacity", strconv.FormatInt(a.Capacity, 10))
+	image := layout.HeldImage
+	if a.File != "" {
+		image = path.Join(layout.HeldDir, a.File)
+	}
+	c.Command = append(c.Command, "--image", image, "--capacity", strconv.FormatInt(a.Capacity, 10))
 	if a.Preallocate {
 		c.Command = append(c.Command, "--preallocate")
 	}

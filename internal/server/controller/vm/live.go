@@ -28,12 +28,17 @@ func (r *Reconciler) updateLive(ctx context.Context, p *pass) error {
 	if err := r.takeVolumeRequests(ctx, p); err != nil {
 		return err
 	}
+	if err := r.associateDump(ctx, p); err != nil || p.hold {
+		return err
+	}
+	r.followDump(p)
 	if p.vmi == nil || p.going || p.vmi.IsFinal() || p.vmi.DeletionTimestamp != nil || p.vm.Spec.Template == nil {
 		return nil
 	}
 	changed := p.vmi.DeepCopy()
 	config := r.Config.Get()
 	updateVolumes(config, p.before, changed)
+	updateDump(p.vm, changed)
 	if config.RolloutStrategy == v1.VMRolloutStrategyLiveUpdate && p.vmi.IsRunning() {
 		last, now, err := r.machines(ctx, p)
 		if err != nil {

@@ -174,3 +174,48 @@ func TestVolumeRequests(t *testing.T) {
 		t.Errorf("volumes %+v, requests %+v", vm.Spec.Template.Spec.Volumes, vm.Status.VolumeRequests)
 	}
 }
+
+// A dump's request as its user sees it, to the end; the claim stays the VM's until it is let go.
+func TestMemoryDump(t *testing.T) {
+	w := live(t)
+	ask := func(request *v1.VirtualMachineMemoryDumpRequest) {
+		t.Helper()
+		vm := w.vm()
+		vm.Status.MemoryDumpRequest = request
+		if err := w.c.Status().Update(context.Background(), vm); err != nil {
+			t.Fatal(err)
+		}
+		w.reconcile()
+		w.reconcile()
+	}
+	plug := func(status ...v1.VolumeStatus) {
+		t.Helper()
+		vmi := w.vmi()
+		vmi.Status.VolumeStatus = status
+		if err := w.c.Update(context.Background(), vmi); err != nil {
+			t.Fatal(err)
+		}
+		w.reconcile()
+	}
+	ask(&v1.VirtualMachineMemoryDumpRequest{ClaimName: "dump", Phase: v1.MemoryDumpAssociating})
+	vm, vmi := w.vm(), w.vmi()
+	if !hasVolume(&vm.Spec.Template.Spec, "dump") || !hasVolume(&vmi.Spec, "dump") || vm.Status.MemoryDumpRequest.Phase != v1.MemoryDumpInProgress {
+		t.Fatalf("begun: VM %+v, VMI %+v, request %+v", vm.Spec.Template.Spec.Volumes, vmi.Spec.Volumes, vm.Status.MemoryDumpRequest)
+	}
+	if w.restartRequired() {
+		t.Error("a dump asks for a restart")
+	}
+	plug(v1.VolumeStatus{Name: "dump", Phase: v1.MemoryDumpVolumeCompleted, MemoryDumpVolume: &v1.DomainMemoryDumpInfo{TargetFileName: "web.memory.dump"}})
+	if vm, vmi = w.vm(), w.vmi(); vm.Status.MemoryDumpRequest.Phase != v1.MemoryDumpUnmounting || *vm.Status.MemoryDumpRequest.FileName != "web.memory.dump" || hasVolume(&vmi.Spec, "dump") {
+		t.Errorf("written: request %+v, VMI %+v", vm.Status.MemoryDumpRequest, vmi.Spec.Volumes)
+	}
+	plug()
+	if vm = w.vm(); vm.Status.MemoryDumpRequest.Phase != v1.MemoryDumpCompleted || !hasVolume(&vm.Spec.Template.Spec, "dump") {
+		t.Errorf("done: request %+v", vm.Status.MemoryDumpRequest)
+	}
+	ask(&v1.VirtualMachineMemoryDumpRequest{ClaimName: "dump", Phase: v1.MemoryDumpDissociating, Remove: true})
+	w.reconcile()
+	if vm = w.vm(); vm.Status.MemoryDumpRequest != nil || hasVolume(&vm.Spec.Template.Spec, "dump") {
+		t.Errorf("let go: request %+v, volumes %+v", vm.Status.MemoryDumpRequest, vm.Spec.Template.Spec.Volumes)
+	}
+}

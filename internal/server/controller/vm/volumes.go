@@ -100,7 +100,7 @@ func addDisk(spec, template *v1.VirtualMachineInstanceSpec, volume string) {
 func dropPlugged(spec *v1.VirtualMachineInstanceSpec) {
 	gone := map[string]bool{}
 	spec.Volumes = slices.DeleteFunc(spec.Volumes, func(v v1.Volume) bool {
-		gone[v.Name] = hotplug(v)
+		gone[v.Name] = hotplug(v) || v.MemoryDump != nil
 		return gone[v.Name]
 	})
 	spec.Domain.Devices.Disks = slices.DeleteFunc(spec.Domain.Devices.Disks, func(d v1.Disk) bool { return gone[d.Name] && d.CDRom == nil })

@@ -34,10 +34,13 @@ func (r *Reconciler) plugVolumes(ctx context.Context, p *pass) error {
 	plugged := map[string]bool{}
 	for i := range p.vmi.Spec.Volumes {
 		v := &p.vmi.Spec.Volumes[i]
-		if !launcherpod.IsHotplug(v) {
+		if v.MemoryDump == nil && !launcherpod.IsHotplug(v) {
 			continue
 		}
 		plugged[v.Name] = true
+		if v.MemoryDump != nil && !r.dumpNamed(p.vmi, v) {
+			continue // its status is written first, so that the file has one name
+		}
 		for j := range p.pods {
 			if err := r.hold(ctx, p, &p.pods[j], v); err != nil {
 				return err
@@ -62,7 +65,13 @@ func (r *Reconciler) hold(ctx context.Context, p *pass, launcher *corev1.Pod, v 
 		return nil
 	}
 	current := launcher.UID == p.pod.UID
+	if v.MemoryDump != nil && !current {
+		return nil // the memory is the present guest's
+	}
 	name := launcherpod.ClaimName(v)
+	if v.MemoryDump != nil {
+		name = v.MemoryDump.ClaimName
+	}
 	pvc, why, err := r.usable(ctx, p.vmi, v, name)
 	if err != nil {
 		return err
@@ -126,10 +135,14 @@ func (r *Reconciler) attachment(ctx context.Context, launcher *corev1.Pod, volum
 }
 
 func (r *Reconciler) attach(ctx context.Context, p *pass, launcher *corev1.Pod, v *v1.Volume, pvc *corev1.PersistentVolumeClaim) error {
-	pod := launcherpod.RenderAttachment(launcherpod.Attachment{
+	a := launcherpod.Attachment{
 		VMI: p.vmi, Config: r.Config.Get(), Image: r.LauncherImage, PullSecrets: r.PullSecrets, Launcher: launcher, Volume: v,
 		Claim: launcherpod.Claim{Name: pvc.Name, Block: isBlock(pvc)}, Capacity: imageSize(pvc), Preallocate: pvc.Annotations[annPreallocated] == "true",
-	})
+	}
+	if v.MemoryDump != nil {
+		a.File, a.Capacity, a.Preallocate = volumeStatus(p.vmi, v.Name).MemoryDumpVolume.TargetFileName, emptyDump, false
+	}
+	pod := launcherpod.RenderAttachment(a)
 	err := r.Client.Create(ctx, pod)
 	switch {
 	case apierrors.IsAlreadyExists(err):
@@ -162,12 +175,12 @@ func showAttachment(vmi *v1.VirtualMachineInstance, volume string, launcher, pod
 	name := launcherpod.AttachmentName(launcher, volume)
 	switch status := volumeStatus(vmi, volume); {
 	case pod != nil && pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil:
-		if status.Phase != v1.HotplugVolumeMounted && status.Phase != v1.VolumeReady {
+		if !handlers(status.Phase) {
 			showPlug(vmi, volume, v1.HotplugVolumeAttachedToNode, reasonAttachment, "Created hotplug attachment pod "+name)
 		}
 		at := volumeStatus(vmi, volume)
 		at.HotplugVolume = &v1.HotplugVolumeStatus{AttachPodName: name, AttachPodUID: pod.UID}
-	case status.Phase == v1.HotplugVolumeMounted, status.Phase == v1.VolumeReady:
+	case handlers(status.Phase):
 		// The guest keeps the disk while its attachment pod is made anew.
 	case pvc.Status.Phase == corev1.ClaimBound:
 		showPlug(vmi, volume, v1.VolumeBound, reasonPVCReady, "PVC is in phase Bound")
@@ -193,7 +206,8 @@ func showPlug(vmi *v1.VirtualMachineInstance, volume string, phase v1.VolumePhas
 func (r *Reconciler) unplug(ctx context.Context, p *pass, volume string) error {
 	status := volumeStatus(p.vmi, volume)
 	switch status.Phase {
-	case v1.HotplugVolumeAttachedToNode, v1.HotplugVolumeMounted, v1.VolumeReady:
+	case v1.HotplugVolumeAttachedToNode, v1.HotplugVolumeMounted, v1.VolumeReady, v1.MemoryDumpVolumeInProgress,
+		v1.MemoryDumpVolumeCompleted, v1.MemoryDumpVolumeFailed:
 		showPlug(p.vmi, volume, v1.HotplugVolumeDetaching, reasonDetaching, "Taking the volume from the guest")
 		return nil
 	case v1.HotplugVolumeDetaching:
@@ -250,4 +264,30 @@ func (r *Reconciler) userOfAttachment(ctx context.Context, obj client.Object) []
 		return nil
 	}
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: vmi.Name}}}
+}
+
+// emptyDump is the size of a dump before there is anything in it.
+const emptyDump = 4096
+
+// handlers tells that a phase is virt-handler's to leave.
+func handlers(phase v1.VolumePhase) bool {
+	switch phase {
+	case v1.HotplugVolumeMounted, v1.VolumeReady, v1.MemoryDumpVolumeInProgress, v1.MemoryDumpVolumeCompleted, v1.MemoryDumpVolumeFailed:
+		return true
+	}
+	return false
+}
+
+// dumpNamed gives a dump its file's name (contract) and tells whether it has been written down.
+func (r *Reconciler) dumpNamed(vmi *v1.VirtualMachineInstance, v *v1.Volume) bool {
+	status := volumeStatus(vmi, v.Name)
+	if status.MemoryDumpVolume != nil {
+		return true
+	}
+	status.MemoryDumpVolume = &v1.DomainMemoryDumpInfo{
+		ClaimName:      v.MemoryDump.ClaimName,
+		TargetFileName: fmt.Sprintf("%s-%s-%s.memory.dump", vmi.Name, v.Name, r.Now().UTC().Format("20060102-150405")),
+	}
+	showPlug(vmi, v.Name, v1.VolumePending, reasonPVCNotReady, "")
+	return false
 }

@@ -7,6 +7,7 @@ package status
 import (
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	v1 "kubevirt.io/api/core/v1"
 
@@ -42,6 +43,8 @@ type Observed struct {
 type Plug struct {
 	Phase           v1.VolumePhase
 	Reason, Message string
+	// Began and Ended are a memory dump's.
+	Began, Ended time.Time
 }
 
 // Labels is what belongs on the object of a VirtualMachineInstance that runs here.
@@ -141,6 +144,12 @@ func setPlugs(status *v1.VirtualMachineInstanceStatus, o *Observed) {
 		v.Phase, v.Reason, v.Message = p.Phase, p.Reason, p.Message
 		if p.Phase == v1.HotplugVolumeUnMounted {
 			v.Target = ""
+		}
+		if v.MemoryDumpVolume != nil && !p.Ended.IsZero() {
+			began, ended := metav1.NewTime(p.Began), metav1.NewTime(p.Ended)
+			info := *v.MemoryDumpVolume
+			info.StartTimestamp, info.EndTimestamp = &began, &ended
+			v.MemoryDumpVolume = &info
 		}
 	}
 }

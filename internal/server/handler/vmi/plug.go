@@ -30,6 +30,10 @@ const (
 	reasonMounted   = "VolumeMountedToPod"
 	reasonReady     = "VolumeReady"
 	reasonUnmounted = "VolumeUnMountedFromPod"
+
+	reasonDumping    = "MemoryDumpInProgress"
+	reasonDumped     = "VolumeReady"
+	reasonDumpFailed = "MemoryDumpFailed"
 )
 
 // plug brings the disks of a running domain to what the object says: volumes that have come to the node are plugged in, those
@@ -51,11 +55,15 @@ func (s *session) plug(ctx context.Context) (map[string]status.Plug, error) {
 		if v.HotplugVolume == nil || s.view.Peer == nil {
 			continue
 		}
-		switch v.Phase {
-		case v1.HotplugVolumeAttachedToNode, v1.HotplugVolumeMounted:
+		switch {
+		case v.MemoryDumpVolume != nil && (v.Phase == v1.HotplugVolumeAttachedToNode || v.Phase == v1.MemoryDumpVolumeInProgress):
+			p, err := s.dump(ctx, v)
+			note(v.Name, p, err)
+		case v.MemoryDumpVolume != nil && v.Phase != v1.HotplugVolumeDetaching:
+		case v.Phase == v1.HotplugVolumeAttachedToNode, v.Phase == v1.HotplugVolumeMounted:
 			p, err := s.plugIn(ctx, v)
 			note(v.Name, p, err)
-		case v1.HotplugVolumeDetaching:
+		case v.Phase == v1.HotplugVolumeDetaching:
 			p, err := s.pullOut(ctx, v)
 			note(v.Name, p, err)
 		}
@@ -137,7 +145,7 @@ func (s *session) bring(ctx context.Context, volume string, attachment types.UID
 		return err
 	}
 	defer to.Close()
-	source := hotplug.Place{Mounts: from, Dir: layout.HeldDir, Name: path.Base(layout.HeldImage)}
+	source := hotplug.Place{Mounts: from, Dir: layout.HeldDir, Name: s.heldFile(volume)}
 	target := hotplug.Place{Mounts: to, Dir: layout.HotplugDir, Name: path.Base(domain.HotplugFile(volume))}
 	if domain.BlockVolumes(s.vmi)[volume] {
 		source.Dir, source.Name = path.Split(layout.HeldDevice)
@@ -148,6 +156,41 @@ func (s *session) bring(ctx context.Context, volume string, attachment types.UID
 		return err
 	}
 	return permit(s.view.Peer, target, found, true)
+}
+
+// heldFile is the file of a volume that is held: a disk image, or what takes a memory dump.
+func (s *session) heldFile(volume string) string {
+	for i := range s.vmi.Status.VolumeStatus {
+		if v := &s.vmi.Status.VolumeStatus[i]; v.Name == volume && v.MemoryDumpVolume != nil {
+			return v.MemoryDumpVolume.TargetFileName
+		}
+	}
+	return path.Base(layout.HeldImage)
+}
+
+// dump writes the guest's memory to the volume. A failure is final: the guest has moved on, and its user decides about another.
+func (s *session) dump(ctx context.Context, v *v1.VolumeStatus) (status.Plug, error) {
+	began := s.r.Now()
+	if v.Phase != v1.MemoryDumpVolumeInProgress {
+		o := s.observed(nil)
+		o.Plugs = map[string]status.Plug{v.Name: {Phase: v1.MemoryDumpVolumeInProgress, Reason: reasonDumping, Message: "Memory dump Volume is attached, getting memory dump"}}
+		if err := s.write(ctx, o, nil); err != nil {
+			return status.Plug{}, err
+		}
+	}
+	err := s.bring(ctx, v.Name, v.HotplugVolume.AttachPodUID)
+	if err == nil {
+		err = s.view.Peer.Client.Dump(ctx, domain.HotplugFile(v.Name))
+	}
+	p := status.Plug{
+		Phase: v1.MemoryDumpVolumeCompleted, Reason: reasonDumped, Began: began, Ended: s.r.Now(),
+		Message: fmt.Sprintf("Memory dump to volume %s has completed successfully", v.Name),
+	}
+	if err != nil {
+		p.Phase, p.Reason, p.Message = v1.MemoryDumpVolumeFailed, reasonDumpFailed, status.Bounded(err.Error())
+	}
+	ctrl.LoggerFrom(ctx).Info("memory dump", "vmi", s.ref.VMI, "volume", v.Name, "phase", p.Phase, "reason", p.Message)
+	return p, nil
 }
 
 func permit(launcher *discovery.Peer, at hotplug.Place, v hotplug.Volume, allow bool) error {
