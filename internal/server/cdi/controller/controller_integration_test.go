@@ -43,6 +43,7 @@ func TestLivesOnAPIServer(t *testing.T) {
 	t.Run("snapshot clone", cl.with(snapshotCloneLife))
 	t.Run("import cron", cl.with(importCronLife))
 	t.Run("populator", cl.with(populatorLife))
+	t.Run("transfer", cl.with(transferLife))
 	t.Run("quota", cl.with(quotaLife))
 	cl.t = t
 	cl.awaitRenewals(2)

@@ -33,6 +33,7 @@ import (
 	"virtctl/internal/server/cdi/controller/progress"
 	"virtctl/internal/server/cdi/controller/settings"
 	"virtctl/internal/server/cdi/controller/snapshot"
+	"virtctl/internal/server/cdi/controller/transfer"
 	"virtctl/internal/server/serving"
 	"virtctl/internal/version"
 )
@@ -138,6 +139,7 @@ func addControllers(mgr manager.Manager, f Flags) error {
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Settings: source, Snapshots: snapshots, Metrics: metrics,
 			Namespace: f.Namespace, Digest: f.Digest,
 		}).Setup(mgr),
+		transfer.New(mgr.GetClient()).Setup(mgr),
 		populator.New(populator.Options{
 			Client: mgr.GetClient(), Recorder: recorder, Settings: source, Tokens: tokens, Progress: scraper,
 		}).Setup(mgr),

@@ -190,3 +190,27 @@ func quotaLife(cl *cluster) {
 	}
 	cl.awaitPod("full", "importer-wide")
 }
+
+// A DataVolume moves to another namespace with its disk.
+func transferLife(cl *cluster) {
+	to := "lab"
+	cl.create(volume("golden", "moving", &cdi.DataVolumeSource{Blank: &cdi.DataVolumeBlankImage{}}))
+	cl.finishImport("golden", "moving")
+	cl.awaitPhase("golden", "moving", cdi.Succeeded)
+	c := cl.claim("golden", "moving")
+	pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: c.Spec.VolumeName}}
+	pv.Spec.AccessModes, pv.Spec.StorageClassName, pv.Spec.Capacity = c.Spec.AccessModes, "local", c.Spec.Resources.Requests
+	pv.Spec.HostPath = &corev1.HostPathVolumeSource{Path: "/nowhere"}
+	pv.Spec.ClaimRef = &corev1.ObjectReference{Kind: "PersistentVolumeClaim", Namespace: "golden", Name: "moving", UID: c.UID}
+	cl.create(pv)
+	t := &cdi.ObjectTransfer{ObjectMeta: metav1.ObjectMeta{Name: "move"}}
+	t.Spec.Source = cdi.TransferSource{Kind: "DataVolume", Namespace: "golden", Name: "moving"}
+	t.Spec.Target = cdi.TransferTarget{Namespace: &to}
+	cl.create(t)
+	made := cl.claim("lab", "moving")
+	await(cl, &corev1.PersistentVolumeList{}, "", pv.Name, "change of hands", func(v *corev1.PersistentVolume) bool { return v.Spec.ClaimRef.UID == made.UID })
+	cl.bind("lab", "moving")
+	await(cl, &cdi.ObjectTransferList{}, "", "move", "completion", func(t *cdi.ObjectTransfer) bool { return t.Status.Phase == cdi.ObjectTransferComplete })
+	cl.awaitPhase("lab", "moving", cdi.Succeeded)
+	cl.awaitGone(&cdi.DataVolumeList{}, &cdi.DataVolume{ObjectMeta: metav1.ObjectMeta{Namespace: "golden", Name: "moving"}})
+}
