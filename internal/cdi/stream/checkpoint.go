@@ -27,6 +27,9 @@ type Checkpoint struct {
 	State []byte `json:"state,omitempty"`
 }
 
+// Spooling tells that the checkpoint is of Spool, which has to go on from it.
+func (c *Checkpoint) Spooling() bool { return c.Format == spooled }
+
 // Checkpointer keeps the latest checkpoint. Save is called after the target was synced, never twice at once.
 type Checkpointer interface {
 	Save(Checkpoint) error
@@ -53,7 +56,7 @@ func (f FileCheckpointer) Save(c Checkpoint) error {
 	tmp := f.Path + ".new"
 	w, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fmt.Errorf("write the checkpoint: %w", err)
+		return targetError(f.Path, "write the checkpoint", err)
 	}
 	_, err = w.Write(b)
 	err = errors.Join(err, w.Sync(), w.Close())
@@ -61,7 +64,7 @@ func (f FileCheckpointer) Save(c Checkpoint) error {
 		err = os.Rename(tmp, f.Path)
 	}
 	if err != nil {
-		return fmt.Errorf("write the checkpoint: %w", err)
+		return targetError(f.Path, "write the checkpoint", err)
 	}
 	return nil
 }

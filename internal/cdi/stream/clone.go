@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -157,6 +158,7 @@ type cloneDecoder struct {
 	eng  *engine
 	pos  int64
 	size int64
+	done bool
 }
 
 func badClone(what string) error { return &image.CorruptError{Format: sparseFormat, Detail: what} }
@@ -178,6 +180,9 @@ func openClone(src *source, eng *engine) (*cloneDecoder, error) {
 }
 
 func (d *cloneDecoder) step() (bool, error) {
+	if d.done {
+		return true, nil
+	}
 	be := binary.BigEndian
 	h := d.src.view(d.pos, cloneFrameHeader)
 	defer h.release()
@@ -194,6 +199,7 @@ func (d *cloneDecoder) step() (bool, error) {
 		}
 		d.pos += cloneFrameHeader
 		d.src.advance(d.pos)
+		d.done = true
 		return true, nil
 	}
 	v := d.src.view(d.pos+cloneFrameHeader, int(enc))
@@ -233,6 +239,6 @@ func (w *worker) cloneBlock(b []byte, n int, sum uint32) ([]byte, error) {
 }
 
 func (d *cloneDecoder) offset() int64          { return d.pos }
-func (d *cloneDecoder) state() ([]byte, error) { return nil, nil }
+func (d *cloneDecoder) state() ([]byte, error) { return json.Marshal(d.done) }
 func (d *cloneDecoder) virtual() int64         { return d.size }
 func (d *cloneDecoder) format() image.Format   { return sparseFormat }

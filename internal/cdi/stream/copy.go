@@ -193,6 +193,9 @@ func (r *run) snapshot() (Checkpoint, error) {
 	}
 	// Past a complete disk only the hash goes on.
 	off := max(r.dec.offset(), r.src.hashed)
+	if err := r.out.extend(off); err != nil {
+		return Checkpoint{}, err
+	}
 	r.src.hashTo(off)
 	return Checkpoint{
 		Offset: off, Hash: r.hash.midstate(), Format: r.dec.format(), VirtualSize: r.out.virtual,
@@ -241,6 +244,7 @@ func (r *run) finish() (Result, error) {
 	if err := errors.Join(r.eng.settle(), r.ckpt.wait()); err != nil {
 		return Result{}, err
 	}
+	last, lerr := r.snapshot()
 	if r.early != nil {
 		if err := r.early.close(true); err != nil {
 			return Result{}, targetError(r.out.path, "clean up beside", err)
@@ -251,6 +255,12 @@ func (r *run) finish() (Result, error) {
 	}
 	if err := r.out.finish(r.dec.virtual(), r.opts.GrowTo); err != nil {
 		return Result{}, err
+	}
+	// Who is killed from here on need not send anything again.
+	if lerr == nil && r.opts.Checkpointer != nil {
+		if err := r.opts.Checkpointer.Save(last); err != nil {
+			return Result{}, err
+		}
 	}
 	return Result{
 		SourceBytes: n, Digest: r.hash.sum(), Format: plainFormat(r.dec.format()), Compression: r.comp, VirtualSize: r.dec.virtual(),

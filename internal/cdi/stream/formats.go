@@ -116,7 +116,7 @@ func (r *run) reopen() error {
 		}
 		r.dec = d
 	case sparseFormat:
-		r.dec = &cloneDecoder{src: r.src, eng: r.eng, pos: c.Offset, size: c.VirtualSize}
+		r.dec = &cloneDecoder{src: r.src, eng: r.eng, pos: c.Offset, size: c.VirtualSize, done: string(c.State) == "true"}
 	default:
 		return fmt.Errorf("a checkpoint of format %q cannot be resumed; start again", c.Format)
 	}

@@ -59,7 +59,12 @@ func (d *rawDecoder) tail(v view) (bool, error) {
 	return true, nil
 }
 
-func (d *rawDecoder) offset() int64          { return d.pos }
-func (d *rawDecoder) state() ([]byte, error) { return nil, nil }
-func (d *rawDecoder) virtual() int64         { return d.size }
-func (d *rawDecoder) format() image.Format   { return d.kind }
+func (d *rawDecoder) offset() int64 { return d.pos }
+func (d *rawDecoder) state() ([]byte, error) {
+	if d.kind == image.VPC {
+		return nil, errNoState // its footer is read, and would be missed
+	}
+	return nil, nil
+}
+func (d *rawDecoder) virtual() int64       { return d.size }
+func (d *rawDecoder) format() image.Format { return d.kind }

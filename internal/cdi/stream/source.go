@@ -67,6 +67,7 @@ type source struct {
 // newSource starts reading r, whose first byte is at offset off of the whole source, which is want bytes long if that is known.
 func newSource(ctx context.Context, r io.Reader, off, want int64, h *hasher) *source {
 	s := &source{ctx: ctx, chunks: make(chan *chunk, chunkCount), have: off, hashed: off, errc: make(chan error, 1), hash: h}
+	s.arrived.Store(off)
 	s.pool = make(chan *chunk, chunkCount)
 	for range chunkCount {
 		s.pool <- &chunk{pool: s.pool}

@@ -56,7 +56,22 @@ func ConvertFile(ctx context.Context, path, target string, opts Options) (Result
 	if format == image.ISO {
 		format = image.Raw
 	}
-	source, err := blockSource(format, path)
+	return convert(ctx, format, map[string]any{"driver": "file", "filename": path}, target, opts)
+}
+
+// ConvertNBD is ConvertFile for an image of the given format that an NBD server offers on a unix socket, as nbdkit does for
+// an image on an HTTP server that answers ranges. The caller has inspected the image's head.
+func ConvertNBD(ctx context.Context, format image.Format, socket, target string, opts Options) (Result, error) {
+	if format == image.ISO {
+		format = image.Raw
+	}
+	server := map[string]any{"type": "unix", "path": socket}
+	return convert(ctx, format, map[string]any{"driver": "nbd", "server": server}, target, opts)
+}
+
+// convert has qemu-img write the image in the block node file, as this format and nothing else, into target.
+func convert(ctx context.Context, format image.Format, file map[string]any, target string, opts Options) (Result, error) {
+	source, err := blockSource(format, file)
 	if err != nil {
 		return Result{}, err
 	}
@@ -82,7 +97,7 @@ func ConvertFile(ctx context.Context, path, target string, opts Options) (Result
 	if err := out.finish(virtual, opts.GrowTo); err != nil {
 		return Result{}, err
 	}
-	return Result{Format: info.Format, VirtualSize: virtual, Written: out.allocated(), Preallocated: opts.Preallocation}, nil
+	return Result{Format: format, VirtualSize: virtual, Written: out.allocated(), Preallocated: opts.Preallocation}, nil
 }
 
 func inspectFile(path string) (image.Info, error) {
@@ -99,8 +114,8 @@ func inspectFile(path string) (image.Info, error) {
 }
 
 // blockSource names the image for qemu-img so that it opens this one file, as this format, and nothing else.
-func blockSource(format image.Format, path string) (string, error) {
-	node := map[string]any{"driver": string(format), "file": map[string]any{"driver": "file", "filename": path}}
+func blockSource(format image.Format, file map[string]any) (string, error) {
+	node := map[string]any{"driver": string(format), "file": file}
 	if format == image.QCOW2 {
 		node["backing"] = nil
 	}

@@ -113,17 +113,36 @@ func (t *target) resume(c *Checkpoint) error {
 	}
 	t.virtual = c.VirtualSize
 	t.written.Store(c.Written)
-	if t.block || t.virtual < 0 {
+	if t.block {
 		return nil
 	}
 	st, err := t.f.Stat()
 	if err != nil {
 		return targetError(t.path, "look at", err)
 	}
-	if st.Size() < t.virtual {
-		return fmt.Errorf("%s has %d bytes where its checkpoint promises %d; start again from the beginning", t.path, st.Size(), t.virtual)
+	promised := t.virtual
+	if promised < 0 {
+		promised = c.Offset
+	}
+	if st.Size() < promised {
+		return fmt.Errorf("%s has %d bytes where its checkpoint promises %d; start again from the beginning", t.path, st.Size(), promised)
 	}
 	return t.reserve(t.virtual)
+}
+
+// extend makes a file whose size is not known yet as long as its checkpoint will promise: it may end in a hole.
+func (t *target) extend(size int64) error {
+	if t.block || t.virtual >= 0 {
+		return nil
+	}
+	st, err := t.f.Stat()
+	if err == nil && st.Size() < size {
+		err = t.f.Truncate(size)
+	}
+	if err != nil {
+		return targetError(t.path, "resize", err)
+	}
+	return nil
 }
 
 func (t *target) fits(virtual int64) error {
