@@ -134,3 +134,19 @@ func (c *Client) ReadInto(ctx context.Context, target Target, subresource string
 	}
 	return nil
 }
+
+// Ask calls a subresource that answers with an object and takes options in the body of its GET.
+func (c *Client) Ask(ctx context.Context, target Target, subresource string, options, into any) error {
+	question, err := json.Marshal(options)
+	if err != nil {
+		return fmt.Errorf("encode the options of %s: %w", subresource, err)
+	}
+	answer, err := read(c.short.Get().AbsPath(target.path(subresource)).SetHeader("Content-Type", "application/json").Body(question).Do(ctx))
+	if err != nil {
+		return err
+	}
+	if err := unmarshal(answer, into); err != nil {
+		return fmt.Errorf("read the answer of %s: %w", subresource, err)
+	}
+	return nil
+}

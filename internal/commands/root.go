@@ -13,6 +13,7 @@ import (
 	"virtctl/internal/commands/check"
 	"virtctl/internal/commands/console"
 	"virtctl/internal/commands/create"
+	"virtctl/internal/commands/credentials"
 	"virtctl/internal/commands/defaults"
 	"virtctl/internal/commands/delete"
 	"virtctl/internal/commands/describe"
@@ -20,15 +21,18 @@ import (
 	"virtctl/internal/commands/expand"
 	"virtctl/internal/commands/expose"
 	"virtctl/internal/commands/factory"
+	"virtctl/internal/commands/freeze"
 	"virtctl/internal/commands/fslist"
 	"virtctl/internal/commands/get"
 	"virtctl/internal/commands/guestosinfo"
+	"virtctl/internal/commands/images"
 	"virtctl/internal/commands/imageupload"
 	"virtctl/internal/commands/install"
 	"virtctl/internal/commands/logs"
 	"virtctl/internal/commands/migrate"
 	"virtctl/internal/commands/migratecancel"
 	"virtctl/internal/commands/node"
+	"virtctl/internal/commands/objectgraph"
 	"virtctl/internal/commands/options"
 	"virtctl/internal/commands/pause"
 	"virtctl/internal/commands/permitteddevices"
@@ -46,6 +50,7 @@ import (
 	"virtctl/internal/commands/storage"
 	"virtctl/internal/commands/target"
 	"virtctl/internal/commands/terminal"
+	"virtctl/internal/commands/unfreeze"
 	"virtctl/internal/commands/uninstall"
 	"virtctl/internal/commands/unpause"
 	"virtctl/internal/commands/userlist"
@@ -71,11 +76,11 @@ func groups() []group {
 			start.NewCmd, stop.NewCmd, restart.NewCmd, pause.NewCmd, unpause.NewCmd, reset.NewCmd, softreboot.NewCmd,
 			migrate.NewCmd, migratecancel.NewCmd, evacuatecancel.NewCmd, delete.NewCmd,
 		}},
-		{"access", "Get in:", []constructor{console.NewCmd, vnc.NewCmd, ssh.NewCmd, scp.NewCmd, portforward.NewCmd, expose.NewCmd}},
+		{"access", "Get in:", []constructor{console.NewCmd, vnc.NewCmd, ssh.NewCmd, scp.NewCmd, portforward.NewCmd, expose.NewCmd, credentials.NewCmd}},
 		{"inspect", "Look:", []constructor{
-			get.NewCmd, describe.NewCmd, wait.NewCmd, logs.NewCmd, guestosinfo.NewCmd, userlist.NewCmd, fslist.NewCmd, expand.NewCmd,
+			get.NewCmd, describe.NewCmd, wait.NewCmd, logs.NewCmd, guestosinfo.NewCmd, userlist.NewCmd, fslist.NewCmd, expand.NewCmd, objectgraph.NewCmd,
 		}},
-		{"volumes", "Disks and images:", []constructor{imageupload.NewCmd, addvolume.NewCmd, removevolume.NewCmd, storage.NewCmd}},
+		{"volumes", "Disks and images:", []constructor{imageupload.NewCmd, addvolume.NewCmd, removevolume.NewCmd, storage.NewCmd, freeze.NewCmd, unfreeze.NewCmd}},
 		{"platform", "The platform:", platform()},
 		{"self", "About this program:", []constructor{version.NewCmd, options.NewCmd}},
 	}
@@ -84,7 +89,7 @@ func groups() []group {
 // platform lists the commands that install and look after the platform itself. Their packages stand beside the others:
 // internal/commands/install exports NewCmd(*factory.Factory) *cobra.Command and is added here, and so on.
 func platform() []constructor {
-	return []constructor{install.NewCmd, status.NewCmd, check.NewCmd, node.NewCmd, uninstall.NewCmd, permitteddevices.NewCmd, adm.NewCmd}
+	return []constructor{install.NewCmd, status.NewCmd, check.NewCmd, node.NewCmd, uninstall.NewCmd, images.NewCmd, permitteddevices.NewCmd, adm.NewCmd}
 }
 
 // NewRoot makes the whole tree for one invocation.

@@ -3,6 +3,9 @@ package commands_test
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -13,12 +16,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/rogpeppe/go-internal/testscript"
 	"sigs.k8s.io/yaml"
 
 	"virtctl/internal/commands"
 	"virtctl/internal/commands/terminal"
 	"virtctl/internal/commands/testapi"
+	"virtctl/internal/images"
 )
 
 // TestMain lets the scripts run this test binary as virtctl, so that the whole command line is tested as users call it.
@@ -47,7 +52,7 @@ func TestScripts(t *testing.T) {
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"load": load, "fail": fail, "exits": exits, "requests": requests, "object": object,
-			"uploads": uploads, "arrived": arrived, "content": content, "sized": sized,
+			"uploads": uploads, "arrived": arrived, "content": content, "sized": sized, "image": imageFile, "registry": startRegistry,
 		},
 	})
 }
@@ -174,4 +179,19 @@ func sized(ts *testscript.TestScript, _ bool, args []string) {
 		body[i] = byte(i*7 + i/251)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), body, 0o600))
+}
+
+// image FILE REF makes an image file with one small layer.
+func imageFile(ts *testscript.TestScript, _ bool, args []string) {
+	layer, err := images.PackLayer(ts.MkAbs("layer"), []images.File{{Path: "hello", Mode: 0o644, Data: []byte("hello")}}, images.Gzip, time.Unix(0, 0))
+	ts.Check(err)
+	_, err = images.Build(images.Spec{Refs: []string{args[1]}, Layers: []*images.Layer{layer}, Created: time.Unix(0, 0), Output: ts.MkAbs(args[0])})
+	ts.Check(err)
+}
+
+// registry starts a registry on this machine and sets $REGISTRY.
+func startRegistry(ts *testscript.TestScript, _ bool, _ []string) {
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	ts.Defer(server.Close)
+	ts.Setenv("REGISTRY", strings.TrimPrefix(server.URL, "http://"))
 }

@@ -77,6 +77,18 @@ func (j *job) ready(ctx context.Context) error {
 	return nil
 }
 
+// settled waits until an upload server that went away is back; true when the disk has been filled meanwhile.
+func (j *job) settled(ctx context.Context) (bool, error) {
+	waiting, stop := context.WithTimeoutCause(ctx, time.Duration(j.options.WaitSecs)*time.Second, errDeadline)
+	defer stop()
+	state, err := j.follow(waiting, func(s volume.State) (bool, error) { return s.Ready() || s.Filled(), nil })
+	if errors.Is(err, errDeadline) {
+		err = problem.New(problem.Timeout, "the upload server did not come back within %d seconds (phase %s): %s; wait longer with --wait-secs",
+			j.options.WaitSecs, state.Phase(), j.because(ctx, state))
+	}
+	return err == nil && state.Filled(), err
+}
+
 // warn shows the warnings about the volume as they come, and ends the wait at those that nothing will mend.
 func (j *job) warn(ctx context.Context, refuse context.CancelCauseFunc) {
 	since := j.began.Add(-time.Second)

@@ -32,7 +32,7 @@ func (j *job) send(ctx context.Context) error {
 		return err
 	}
 	j.tell("Uploading data to %s\n", d.address)
-	s := &sender{door: d, source: j.source, identity: identity, retries: int(j.options.Retry), say: j.factory.Streams.Say}
+	s := &sender{door: d, source: j.source, identity: identity, retries: int(j.options.Retry), say: j.factory.Streams.Say, settle: j.settled}
 	s.progress = newProgress(j.factory.Streams, j.source.length)
 	j.sender = s
 	own := make(chan hashed, 1)
@@ -94,6 +94,8 @@ type sender struct {
 	retries  int
 	progress *progress
 	say      func(string, ...any)
+	// settle waits until the server takes data again; true when it has everything already.
+	settle func(ctx context.Context) (bool, error)
 
 	sent    atomic.Int64
 	resumed int64
@@ -167,6 +169,9 @@ func (s *sender) run(ctx context.Context) error {
 			continue
 		}
 		if err := backOff(ctx, tries); err != nil {
+			return err
+		}
+		if done, err := s.settle(ctx); done || err != nil {
 			return err
 		}
 	}

@@ -29,6 +29,9 @@ The guest begins anew at its firmware, in the same run and without a shutdown: u
 		Example: `  # One machine
   {{ProgramName}} reset web
 
+  # Until the guest's agent has gone and come back
+  {{ProgramName}} reset web --wait --timeout 2m
+
   # All machines of a tier
   {{ProgramName}} reset -l tier=backend`,
 		ValidArgsFunction: target.Complete(f, target.VMI),
@@ -36,7 +39,7 @@ The guest begins anew at its firmware, in the same run and without a shutdown: u
 			return Run(cmd.Context(), f, opts, args)
 		},
 	}
-	opts.BindImmediate(cmd)
+	opts.Bind(cmd)
 	return cmd
 }
 
@@ -44,8 +47,12 @@ The guest begins anew at its firmware, in the same run and without a shutdown: u
 func Run(ctx context.Context, f *factory.Factory, opts *Options, args []string) error {
 	return action.Run(ctx, f, action.Verb{
 		Kind: target.VMI, Infinitive: "reset", Request: action.Scheduled("reset"),
+		Wish: action.WouldBe("reset"), Outcome: action.Is("running again"), Prepare: action.Back,
 		Do: func(ctx context.Context, c *client.Client, t client.Target) (client.Target, error) {
 			vmi := client.VMI(t.Namespace, t.Name)
+			if opts.DryRun {
+				return vmi, action.MustRun(ctx, c, vmi)
+			}
 			return vmi, c.Put(ctx, vmi, "reset", nil)
 		},
 	}, &opts.Flags, args)

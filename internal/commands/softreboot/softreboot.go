@@ -29,6 +29,9 @@ The guest's operating system shuts down and starts again within the same run. It
 		Example: `  # One machine
   {{ProgramName}} soft-reboot web
 
+  # Until the guest's agent has gone and come back
+  {{ProgramName}} soft-reboot web --wait --timeout 2m
+
   # All machines of a tier
   {{ProgramName}} soft-reboot -l tier=backend`,
 		ValidArgsFunction: target.Complete(f, target.VMI),
@@ -36,7 +39,7 @@ The guest's operating system shuts down and starts again within the same run. It
 			return Run(cmd.Context(), f, opts, args)
 		},
 	}
-	opts.BindImmediate(cmd)
+	opts.Bind(cmd)
 	return cmd
 }
 
@@ -44,8 +47,12 @@ The guest's operating system shuts down and starts again within the same run. It
 func Run(ctx context.Context, f *factory.Factory, opts *Options, args []string) error {
 	return action.Run(ctx, f, action.Verb{
 		Kind: target.VMI, Infinitive: "soft-reboot", Request: action.Scheduled("soft-reboot"),
+		Wish: action.WouldBe("soft-reboot"), Outcome: action.Is("running again"), Prepare: action.Back,
 		Do: func(ctx context.Context, c *client.Client, t client.Target) (client.Target, error) {
 			vmi := client.VMI(t.Namespace, t.Name)
+			if opts.DryRun {
+				return vmi, action.MustRun(ctx, c, vmi)
+			}
 			return vmi, c.Put(ctx, vmi, "softreboot", nil)
 		},
 	}, &opts.Flags, args)

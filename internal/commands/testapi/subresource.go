@@ -127,6 +127,9 @@ func (s *Server) vmCall(c *call, verb string) {
 	case "expand-spec":
 		answer(c.w, http.StatusOK, c.vm)
 		return
+	case "objectgraph":
+		s.graph(c)
+		return
 	case "addvolume", "removevolume", "evacuate/cancel":
 	default:
 		refuse(c.w, http.StatusNotFound, "NotFound", "the server could not find the requested resource", nil)
@@ -168,7 +171,12 @@ func (s *Server) vmiCall(c *call, verb string) {
 		c.w.Header().Set("Content-Type", "image/png")
 		_, _ = c.w.Write([]byte("\x89PNG\r\n\x1a\npicture"))
 		return
-	case "reset", "softreboot", "addvolume", "removevolume", "evacuate/cancel":
+	case "reset", "softreboot":
+		s.reboot(c)
+	case "objectgraph":
+		s.graph(c)
+		return
+	case "freeze", "unfreeze", "addvolume", "removevolume", "evacuate/cancel":
 	default:
 		refuse(c.w, http.StatusNotFound, "NotFound", "the server could not find the requested resource", nil)
 		return
