@@ -129,7 +129,7 @@ func TestImportsThatCannotWork(t *testing.T) {
 		"sumless": {fmt.Sprintf("http: {url: %q, checksum: %q}", url+"/backed.qcow2", "sha256:"+strings.Repeat("0", 64)), ""},
 	} {
 		j.kubectlIn(dataVolume(name, wrong.source), "apply", "-f", "-")
-		r := j.kubectlTry("", "wait", "dv/"+name, `--for=jsonpath={.status.conditions[?(@.type=="Running")].reason}=Error`, "--timeout=60s")
+		r := j.kubectlTry("", "wait", "dv/"+name, "--for=jsonpath={.status.phase}=Failed", "--timeout=60s")
 		conditions := j.kubectl("get", "dv", name, "-o", "jsonpath={.status.conditions}")
 		if r.Code != 0 || !strings.Contains(conditions, wrong.message) {
 			t.Errorf("%s: no condition says %q:\n%s", name, wrong.message, conditions)
