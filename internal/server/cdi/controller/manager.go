@@ -101,7 +101,7 @@ func addControllers(mgr manager.Manager, f Flags) error {
 	if err := mgr.Add(footprint.Trimmer{Log: mgr.GetLogger()}); err != nil {
 		return fmt.Errorf("keep memory small: %w", err)
 	}
-	metrics, err := metric.New(registry(f))
+	metrics, err := metric.New(registry(f), func() float64 { return datavolume.Pending(mgr.GetClient()) })
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func addControllers(mgr manager.Manager, f Flags) error {
 	return errors.Join(
 		datavolume.New(datavolume.Options{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Settings: source, Tokens: tokens, Progress: scraper,
-			Snapshots: snapshots, Metrics: metrics,
+			Snapshots: snapshots,
 		}).Setup(mgr),
 		claim.New(claim.Options{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Settings: source, Tokens: tokens, Namespace: f.Namespace,

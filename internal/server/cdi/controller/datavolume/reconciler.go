@@ -18,7 +18,6 @@ import (
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/server/cdi/controller/appear"
 	"virtctl/internal/server/cdi/controller/clonetoken"
-	"virtctl/internal/server/cdi/controller/metric"
 	"virtctl/internal/server/cdi/controller/progress"
 	"virtctl/internal/server/cdi/controller/settings"
 	"virtctl/internal/server/writer"
@@ -35,7 +34,6 @@ type Options struct {
 	Progress *progress.Scraper
 	// Snapshots are VolumeSnapshots, should the cluster have them.
 	Snapshots *appear.Kind
-	Metrics   *metric.Set
 	Now       func() time.Time
 }
 

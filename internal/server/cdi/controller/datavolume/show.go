@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -193,4 +194,26 @@ func (p *pass) phaseEvent() (kind, reason, message string) {
 		return corev1.EventTypeNormal, names.EventImportPaused, fmt.Sprintf("Multistage import into PVC %s is paused", name)
 	}
 	return p.smartEvent()
+}
+
+// Pending counts the DataVolumes that wait for a default storage class. It reads the cache, when Prometheus asks.
+func Pending(c client.Reader) float64 {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var list cdi.DataVolumeList
+	if err := c.List(ctx, &list); err != nil {
+		return 0 // not leading: the cache is not there
+	}
+	count := 0
+	for i := range list.Items {
+		dv := &list.Items[i]
+		if dv.Status.Phase != cdi.Pending && dv.Status.Phase != cdi.PhaseUnset {
+			continue
+		}
+		spec := &dv.Spec
+		if spec.Storage != nil && spec.Storage.StorageClassName == nil || spec.PVC != nil && spec.PVC.StorageClassName == nil {
+			count++
+		}
+	}
+	return float64(count)
 }

@@ -11,14 +11,12 @@ import (
 type Set struct {
 	// Profile has one series with the value 1 for each storage class.
 	Profile *prometheus.GaugeVec
-	// Pending counts DataVolumes that wait although they use the default storage class.
-	Pending prometheus.Gauge
 	// Outdated is 1 for each DataImportCron whose import is not the newest.
 	Outdated *prometheus.GaugeVec
 }
 
-// New makes the metrics and registers them.
-func New(r prometheus.Registerer) (*Set, error) {
+// New makes the metrics and registers them. pending counts, when it is asked, the DataVolumes that wait for a default storage class.
+func New(r prometheus.Registerer, pending func() float64) (*Set, error) {
 	s := &Set{
 		Profile: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kubevirt_cdi_storageprofile_info",
@@ -27,16 +25,16 @@ func New(r prometheus.Registerer) (*Set, error) {
 				"it's the default virtualization storage class, `rwx` indicates if the storage class supports `ReadWriteMany`, " +
 				"`smartclone` indicates if it supports snapshot or csi based clone, `degraded` indicates it is not optimal for virtualization",
 		}, []string{"storageclass", "provisioner", "complete", "default", "virtdefault", "rwx", "smartclone", "degraded"}),
-		Pending: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "kubevirt_cdi_datavolume_pending",
-			Help: "Number of DataVolumes pending for default storage class to be configured",
-		}),
 		Outdated: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kubevirt_cdi_dataimportcron_outdated",
 			Help: "DataImportCron has an outdated import",
 		}, []string{"ns", "cron_name", "pending"}),
 	}
-	for _, c := range []prometheus.Collector{s.Profile, s.Pending, s.Outdated} {
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "kubevirt_cdi_datavolume_pending",
+		Help: "Number of DataVolumes pending for default storage class to be configured",
+	}, pending)
+	for _, c := range []prometheus.Collector{s.Profile, s.Outdated, waiting} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register a metric: %w", err)
 		}
