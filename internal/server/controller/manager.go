@@ -33,6 +33,7 @@ import (
 	"virtctl/internal/server/controller/replicaset"
 	"virtctl/internal/server/controller/vm"
 	"virtctl/internal/server/controller/vmi"
+	"virtctl/internal/server/controller/workloadupdate"
 	"virtctl/internal/server/serving"
 	"virtctl/internal/version"
 )
@@ -68,11 +69,13 @@ func NewManager(ctx context.Context, cluster *rest.Config, f Flags) (manager.Man
 	// The API server's priority and fairness throttles, not the client: a thousand VMs start as fast as it allows.
 	cluster.QPS = -1
 	cluster.UserAgent = component + "/" + version.Version()
+	metrics := serving.Options(f.Port, f.CertDir, component)
+	delete(metrics.ExtraHandlers, "/healthz") // served below, when there is a configuration to tell about
 	lease, renew, retry, manyReplicas := leaseDuration, renewDeadline, retryPeriod, true
 	mgr, err := manager.New(cluster, manager.Options{
 		Scheme:                        scheme,
 		Cache:                         cacheOptions(),
-		Metrics:                       serving.Options(f.Port, f.CertDir, component),
+		Metrics:                       metrics,
 		HealthProbeBindAddress:        "0",
 		LeaderElection:                f.LeaderElection,
 		LeaderElectionID:              component,
@@ -93,6 +96,9 @@ func NewManager(ctx context.Context, cluster *rest.Config, f Flags) (manager.Man
 	source, err := follow.Cache(ctx, mgr.GetCache())
 	if err != nil {
 		return nil, err
+	}
+	if err := mgr.AddMetricsServerExtraHandler("/healthz", serving.Health(source)); err != nil {
+		return nil, fmt.Errorf("serve /healthz: %w", err)
 	}
 	return mgr, addControllers(mgr, source, f)
 }
@@ -139,5 +145,6 @@ func addControllers(mgr manager.Manager, source *clusterconfig.Source, f Flags) 
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Config: source, Recorder: recorder, LauncherImage: f.LauncherImage,
 		}).Setup(mgr),
 		evacuation.New(evacuation.Options{Client: mgr.GetClient(), Config: source, Recorder: recorder}).Setup(mgr),
+		workloadupdate.New(workloadupdate.Options{Client: mgr.GetClient(), Config: source, Recorder: recorder}).Setup(mgr),
 	)
 }
