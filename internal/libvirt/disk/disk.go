@@ -123,6 +123,8 @@ func (m Maker) overlay(volume string, size int64, backing *image.Backing) (wire.
 	facts := wire.DiskFacts{Path: path, Format: string(image.QCOW2), VirtualSize: size, DirectIO: directIO(path)}
 	if backing != nil {
 		facts.Backing, facts.BackingFormat = backing.Path, string(backing.Format)
+		// QEMU opens the whole chain in one cache mode.
+		facts.DirectIO = facts.DirectIO && directIO(backing.Path)
 	}
 	return facts, nil
 }
@@ -163,6 +165,21 @@ func fileDisk(spec wire.DiskSpec) (wire.DiskFacts, error) {
 	}
 	if err != nil {
 		return wire.DiskFacts{}, err
+	}
+	facts, err := rawDisk(spec.Source)
+	if err == nil && spec.Create && !facts.Block && !facts.ReadOnly && spec.Capacity-facts.VirtualSize >= growStep {
+		return grow(spec, facts)
+	}
+	return facts, err
+}
+
+// growStep is the least by which a disk grows with its claim.
+const growStep = 1 << 20
+
+// grow makes an image as large as its claim has become. Where the storage refuses, the disk stays what it was.
+func grow(spec wire.DiskSpec, facts wire.DiskFacts) (wire.DiskFacts, error) {
+	if err := os.Truncate(spec.Source, spec.Capacity/sectorSize*sectorSize); err != nil {
+		return facts, nil //nolint:nilerr // a disk of its old size is as good as it was
 	}
 	return rawDisk(spec.Source)
 }

@@ -159,7 +159,7 @@ func TestClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	facts = f.one(t, wire.DiskSpec{Kind: wire.DiskFile, Source: path, Create: true, Capacity: 10 << 20})
-	if facts.Format != "raw" || facts.VirtualSize != 4096 {
+	if facts.Format != "raw" || facts.VirtualSize != 10<<20 {
 		t.Fatalf("existing: %+v", facts)
 	}
 	facts = f.one(t, wire.DiskSpec{Kind: wire.DiskOverlay, Source: path})
@@ -248,4 +248,24 @@ func (f fixture) extract(t *testing.T, iso string) map[string]string {
 		t.Fatal(err)
 	}
 	return files
+}
+
+// A claim that was made larger while the VM was stopped gives its guest a larger disk, and never a smaller one.
+func TestDiskGrowsWithItsClaim(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk.img")
+	if err := os.WriteFile(path, []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 4<<20); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct{ capacity, want int64 }{{8 << 20, 8 << 20}, {2 << 20, 8 << 20}, {8<<20 + 512, 8 << 20}} {
+		facts, err := Maker{}.Prepare(t.Context(), []wire.DiskSpec{{Name: "d", Kind: wire.DiskFile, Source: path, Create: true, Capacity: step.capacity}})
+		if err != nil || facts[0].VirtualSize != step.want {
+			t.Errorf("claim of %d: %+v, %v", step.capacity, facts, err)
+		}
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got[:7]) != "content" {
+		t.Errorf("the content is gone: %v", err)
+	}
 }

@@ -178,15 +178,15 @@ func claimDisk(spec *wire.DiskSpec, vmi *v1.VirtualMachineInstance, opts DiskOpt
 	for i := range vmi.Status.VolumeStatus {
 		status := &vmi.Status.VolumeStatus[i]
 		if status.Name == spec.Name && status.PersistentVolumeClaimInfo != nil {
-			spec.Capacity = claimImageSize(status.PersistentVolumeClaimInfo)
+			spec.Capacity = ClaimImageSize(status.PersistentVolumeClaimInfo)
 			spec.Preallocate = status.PersistentVolumeClaimInfo.Preallocated
 			spec.Create = spec.Capacity > 0
 		}
 	}
 }
 
-// claimImageSize is how large an image fits a claim: its capacity less the filesystem's own share, in whole MiB.
-func claimImageSize(info *v1.PersistentVolumeClaimInfo) int64 {
+// ClaimImageSize is how large an image fits a claim: its capacity less the filesystem's own share, in whole MiB.
+func ClaimImageSize(info *v1.PersistentVolumeClaimInfo) int64 {
 	capacity := info.Capacity[k8sv1.ResourceStorage]
 	size := capacity.Value()
 	if request, ok := info.Requests[k8sv1.ResourceStorage]; ok && request.Value() > 0 && request.Value() < size {

@@ -123,7 +123,7 @@ func TestClaimImageSize(t *testing.T) {
 		{v1.PersistentVolumeClaimInfo{}, 0},
 	}
 	for _, test := range tests {
-		if got := claimImageSize(&test.info); got != test.want {
+		if got := ClaimImageSize(&test.info); got != test.want {
 			t.Errorf("%+v: %d, want %d", test.info, got, test.want)
 		}
 	}

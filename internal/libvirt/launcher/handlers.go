@@ -33,6 +33,7 @@ func (l *Launcher) handlers() wire.Handler {
 		wire.MethodAttach:         wire.Action(l.device((*session.Session).Attach)),
 		wire.MethodDetach:         wire.Action(l.detach),
 		wire.MethodUpdate:         wire.Action(l.device((*session.Session).Update)),
+		wire.MethodResizeDisk:     wire.Action(l.resizeDisk),
 		wire.MethodDump:           wire.Action(l.dump),
 		wire.MethodSetVcpus:       wire.Action(l.setVcpus),
 		wire.MethodConsole:        wire.File(l.openConsole),
@@ -142,6 +143,14 @@ func (l *Launcher) setVcpus(ctx context.Context, r wire.SetVcpusRequest) error {
 		return err
 	}
 	return s.SetVcpus(r.Count)
+}
+
+func (l *Launcher) resizeDisk(ctx context.Context, r wire.ResizeDiskRequest) error {
+	s, err := l.manager.get(ctx)
+	if err != nil {
+		return err
+	}
+	return s.ResizeDisk(r.Target, r.Bytes)
 }
 
 func (l *Launcher) dump(ctx context.Context, r wire.DumpRequest) error {

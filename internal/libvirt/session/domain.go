@@ -130,6 +130,15 @@ func (s *Session) SetVcpus(count uint) error {
 	})
 }
 
+// ResizeDisk makes a disk larger: a file to so many bytes, a block device to what it has become (0).
+func (s *Session) ResizeDisk(target string, bytes uint64) error {
+	flags := libvirt.DOMAIN_BLOCK_RESIZE_BYTES
+	if bytes == 0 {
+		flags = libvirt.DOMAIN_BLOCK_RESIZE_CAPACITY
+	}
+	return s.on("resize the disk", func(d *libvirt.Domain) error { return d.BlockResize(target, bytes, flags) })
+}
+
 // Dump writes the guest's memory and registers to a file, in the format that crash and volatility read.
 func (s *Session) Dump(path string) error {
 	return s.on("dump the guest's memory", func(d *libvirt.Domain) error {

@@ -118,6 +118,11 @@ func (c *Client) Update(ctx context.Context, xml string) error {
 	return c.do(ctx, MethodUpdate, DeviceRequest{XML: xml})
 }
 
+// ResizeDisk makes a disk larger while the guest runs.
+func (c *Client) ResizeDisk(ctx context.Context, r ResizeDiskRequest) error {
+	return c.do(ctx, MethodResizeDisk, r)
+}
+
 // Dump writes the guest's memory to a file of the pod.
 func (c *Client) Dump(ctx context.Context, path string) error {
 	return c.do(ctx, MethodDump, DumpRequest{Path: path})

@@ -133,6 +133,14 @@ type SetVcpusRequest struct {
 	Count uint `json:"count"`
 }
 
+// ResizeDiskRequest makes a disk larger while the guest runs.
+type ResizeDiskRequest struct {
+	// Target is the device's name (vda).
+	Target string `json:"target"`
+	// Bytes is the new size of a file; 0 takes what the block device has become.
+	Bytes uint64 `json:"bytes,omitempty"`
+}
+
 // DumpRequest names the file that takes the guest's memory.
 type DumpRequest struct {
 	Path string `json:"path"`

@@ -54,6 +54,8 @@ const (
 	MethodUpdate Method = "update"
 	// MethodSetVcpus: SetVcpusRequest -> nothing.
 	MethodSetVcpus Method = "set-vcpus"
+	// MethodResizeDisk: ResizeDiskRequest -> nothing. Tells QEMU and the guest that a disk has grown.
+	MethodResizeDisk Method = "resize-disk"
 	// MethodDump: DumpRequest -> nothing. Writes the guest's memory to a file of the pod; the guest stands still meanwhile.
 	MethodDump Method = "dump"
 	// MethodConsole: ConsoleRequest -> nothing; fd: a stream socket joined to the guest's first serial port. A new session

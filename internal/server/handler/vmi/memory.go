@@ -30,6 +30,8 @@ type remembered struct {
 	refused    int64
 	refusedFor error
 	asked      bool // the guest to power off
+	// sizes are the claims' sizes that the disks were last compared with.
+	sizes map[string]int64
 	// run is the migration that takes the guest away.
 	run *migration.Run
 	// missed tells that a guest that has left was reported missing.

@@ -121,7 +121,7 @@ func (s *session) report(ctx context.Context) error {
 	if s.vmi.Status.Phase != v1.Running {
 		event = &eventOf{kind: corev1.EventTypeNormal, reason: "Started", message: "VirtualMachineInstance started."}
 	}
-	failure := s.grow(ctx)
+	failure := errors.Join(s.grow(ctx), s.growDisks(ctx))
 	plugs, notPlugged := s.plug(ctx)
 	failure = errors.Join(failure, notPlugged)
 	if err := s.learn(ctx); err != nil {
