@@ -81,7 +81,9 @@ type Result struct {
 }
 
 // Copy reads src to its end and writes the disk in it to target, the path of a block device or of a regular file, which is
-// made if it is not there. What was in the target is gone, unless opts.Resume says otherwise. The target is synced at the end.
+// made if it is not there. What was in the target is gone, unless opts.Resume says otherwise; an image that is refused or too
+// large by its header leaves it untouched. The target is synced at the end. After an error a last Read of src may still be
+// under way: close src, unless the error hands over its Rest.
 //
 // Errors to tell apart with errors.As: *NeedsSpoolError (use Spool with its Rest), *TooLargeError, *NoSpaceError,
 // *SourceError (the source failed or ended early: resume), *image.RefusedError, *image.CorruptError, *image.CompressionError.

@@ -103,7 +103,11 @@ func (t *target) begin(virtual int64) error {
 	if err := errors.Join(t.f.Truncate(0), t.f.Truncate(size)); err != nil {
 		return targetError(t.path, "resize", err)
 	}
-	return t.reserve(size)
+	if err := t.reserve(size); err != nil {
+		// What could be reserved is of no use: somebody else may need it.
+		return errors.Join(err, t.f.Truncate(0))
+	}
+	return nil
 }
 
 // resume goes on with a target that begin prepared before.

@@ -43,14 +43,14 @@ func zst(t testing.TB, b []byte) []byte {
 
 // Compressed images are unpacked as they come.
 func TestCompressed(t *testing.T) {
-	disk := pattern(21, 9<<20)
+	disk := pattern(21, 3<<20)
 	qcow2 := makeImage(t, disk, "-O", "qcow2")
 	for name, src := range map[string][]byte{
 		"raw.gz": compress(t, disk, "gzip", "-1"), "raw.xz": compress(t, disk, "xz", "-0"), "raw.zst": zst(t, disk),
 		"qcow2.gz": compress(t, qcow2, "gzip", "-1"), "qcow2.xz": compress(t, qcow2, "xz", "-0"), "qcow2.zst": zst(t, qcow2),
 		"xz of several blocks": compress(t, disk, "xz", "-0", "--block-size=1MiB"),
-		"gz of two members":    append(compress(t, disk[:5<<20], "gzip", "-1"), compress(t, disk[5<<20:], "gzip", "-1")...),
-		"xz of two streams":    append(compress(t, disk[:5<<20], "xz", "-0"), compress(t, disk[5<<20:], "xz", "-0")...),
+		"gz of two members":    append(compress(t, disk[:2<<20], "gzip", "-1"), compress(t, disk[2<<20:], "gzip", "-1")...),
+		"xz of two streams":    append(compress(t, disk[:2<<20], "xz", "-0"), compress(t, disk[2<<20:], "xz", "-0")...),
 	} {
 		t.Run(name, func(t *testing.T) {
 			res, path := mustCopy(t, bytes.NewReader(src), Options{Size: int64(len(src))})
