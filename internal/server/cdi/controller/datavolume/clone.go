@@ -14,7 +14,10 @@ import (
 
 // extendToken makes the permission to clone last as long as the DataVolume.
 func (r *Reconciler) extendToken(ctx context.Context, p *pass, after *cdi.DataVolume) error {
-	if !p.source.clones() || after.Annotations[names.AnnExtendedCloneToken] != "" || after.Annotations[names.AnnCloneToken] == "" || prePopulated(p.dv) {
+	if !p.source.clones() || after.Annotations[names.AnnExtendedCloneToken] != "" || after.Annotations[names.AnnCloneToken] == "" {
+		return nil
+	}
+	if _, filled := after.Annotations[names.AnnPrePopulated]; filled {
 		return nil
 	}
 	long, err := r.Tokens.Extend(ctx, after.Annotations[names.AnnCloneToken], p.source.permission(),

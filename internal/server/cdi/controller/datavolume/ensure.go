@@ -28,6 +28,10 @@ func (r *Reconciler) ensureClaim(ctx context.Context, p *pass) error {
 		p.refuse(names.ReasonNotFound, "No PVC found")
 		return nil
 	}
+	if _, by := p.dv.Annotations[names.AnnPrePopulated]; by {
+		p.refuse(names.ReasonNotFound, "No PVC found")
+		return nil // somebody who restores a backup brings it
+	}
 	spec, err := r.claimSpec(ctx, p)
 	if err != nil {
 		if permanent(err) {
@@ -58,11 +62,20 @@ func (r *Reconciler) ensureClaim(ctx context.Context, p *pass) error {
 
 // howeverFilled makes the claim for the way it will be filled. It gives nothing while that has to wait.
 func (r *Reconciler) howeverFilled(ctx context.Context, p *pass, spec *corev1.PersistentVolumeClaimSpec) (*corev1.PersistentVolumeClaim, error) {
-	if !p.source.clones() || prePopulated(p.dv) || external(p) {
+	volume, err := r.static(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if volume != "" {
+		spec.VolumeName = volume
+		made := r.newClaim(p, spec)
+		made.Annotations[names.AnnPopulatedFor] = p.dv.Name
+		return made, nil
+	}
+	if !p.source.clones() || external(p) {
 		return r.newClaim(p, spec), nil
 	}
 	var how plan
-	var err error
 	if p.source.spec.Snapshot != nil {
 		how, err = r.snapshotStrategy(ctx, p, spec)
 	} else {
@@ -83,6 +96,25 @@ func (r *Reconciler) howeverFilled(ctx context.Context, p *pass, spec *corev1.Pe
 		r.Recorder.Event(p.dv, corev1.EventTypeWarning, how.fallback, how.message)
 	}
 	return made, nil
+}
+
+// static finds a volume that is there already and meant for this claim, as a restored backup leaves it.
+func (r *Reconciler) static(ctx context.Context, p *pass) (string, error) {
+	if _, asked := p.dv.Annotations[names.AnnCheckStaticVolume]; !asked {
+		return "", nil
+	}
+	var volumes corev1.PersistentVolumeList
+	if err := r.Client.List(ctx, &volumes); err != nil {
+		return "", fmt.Errorf("list the volumes: %w", err)
+	}
+	for i := range volumes.Items {
+		ref := volumes.Items[i].Spec.ClaimRef
+		if ref != nil && ref.UID == "" && ref.Namespace == p.dv.Namespace && ref.Name == p.dv.Name &&
+			volumes.Items[i].Status.Phase == corev1.VolumeAvailable {
+			return volumes.Items[i].Name, nil
+		}
+	}
+	return "", nil
 }
 
 // permanent tells errors that only another DataVolume or other storage can mend.
@@ -219,7 +251,7 @@ func (r *Reconciler) newClaim(p *pass, spec *corev1.PersistentVolumeClaimSpec) *
 	}
 	a[names.AnnPreallocationRequest] = strconv.FormatBool(p.settings.Preallocation(p.dv.Spec.Preallocation))
 	a[names.AnnCreatedForVolume] = string(p.dv.UID)
-	if prePopulated(p.dv) || external(p) {
+	if _, static := p.dv.Annotations[names.AnnCheckStaticVolume]; external(p) || static && spec.VolumeName != "" {
 		return made
 	}
 	for key, value := range SourceAnnotations(p.source.spec) {

@@ -27,7 +27,8 @@ func (r *Reconciler) own(ctx context.Context, p *pass) error {
 	}
 	populated := p.claim.Annotations[names.AnnPopulatedFor] == p.dv.Name
 	if metav1.IsControlledBy(p.claim, p.dv) {
-		p.done = populated || external(p) && p.claim.Status.Phase == corev1.ClaimBound
+		bound, free := p.claim.Status.Phase == corev1.ClaimBound, p.claim.Spec.VolumeName == ""
+		p.done = bound && (populated || external(p)) || !bound && populated && free
 		return nil
 	}
 	if !populated && !r.mayAdopt(p) {
