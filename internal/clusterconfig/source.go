@@ -11,6 +11,7 @@ import (
 // The zero Source gives the defaults.
 type Source struct {
 	current atomic.Pointer[Config]
+	version atomic.Pointer[string]
 
 	mu        sync.Mutex
 	listeners []func(Config)
@@ -31,12 +32,25 @@ func (s *Source) Get() Config {
 	return Effective(nil)
 }
 
+// Version is the resourceVersion of the KubeVirt that was taken last, "" if there was none: it tells whether a change has arrived.
+func (s *Source) Version() string {
+	if v := s.version.Load(); v != nil {
+		return *v
+	}
+	return ""
+}
+
 // Set takes a new KubeVirt (nil when there is none) and tells the listeners.
 func (s *Source) Set(kv *v1.KubeVirt) {
 	c := Effective(kv)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.current.Store(&c)
+	version := ""
+	if kv != nil {
+		version = kv.ResourceVersion
+	}
+	s.version.Store(&version)
 	for _, f := range s.listeners {
 		f(c)
 	}

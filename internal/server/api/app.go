@@ -91,7 +91,7 @@ func newApp(cluster *rest.Config, o Options, log *slog.Logger) (*app, error) {
 	guard := access.Guard{Authn: aggregator, Authz: access.NewReviewer(direct), Log: log}
 	a.handler = newHandler(handlers{
 		guard: guard, subresources: subresources.Handlers(), reviews: reviews.Handlers(),
-		health: a.health, metrics: a.metrics.handler(), log: log,
+		health: a.health, config: config, metrics: a.metrics.handler(), log: log,
 	})
 	return a, nil
 }

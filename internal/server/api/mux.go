@@ -9,10 +9,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"virtctl/internal/clusterconfig"
 	"virtctl/internal/server/api/access"
 	"virtctl/internal/server/api/admission"
 	"virtctl/internal/server/api/reply"
 	"virtctl/internal/server/api/routes"
+	"virtctl/internal/server/serving"
 	"virtctl/internal/version"
 )
 
@@ -22,6 +24,7 @@ type handlers struct {
 	subresources map[routes.Handler]http.Handler
 	reviews      map[admission.Handler]http.Handler
 	health       *health
+	config       *clusterconfig.Source
 	metrics      http.Handler
 	log          *slog.Logger
 }
@@ -45,7 +48,7 @@ func newHandler(h handlers) http.Handler {
 		mux.HandleFunc(hook.Path, wrongMethod)
 	}
 	documents(mux)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, nil) })
+	mux.Handle("GET /healthz", serving.Health(h.config))
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { plain(w, h.health.ready()) })
 	mux.Handle("GET /metrics", h.metrics)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -64,7 +64,7 @@ func testServer(authn authenticator.Request, authz authorizer.Authorizer) http.H
 	}
 	return newHandler(handlers{
 		guard:        access.Guard{Authn: authn, Authz: authz, Log: quiet()},
-		subresources: named, reviews: reviews, health: &health{}, metrics: newMetrics((&health{}).ready).handler(), log: quiet(),
+		subresources: named, reviews: reviews, health: &health{}, config: &clusterconfig.Source{}, metrics: newMetrics((&health{}).ready).handler(), log: quiet(),
 	})
 }
 

@@ -43,6 +43,7 @@ import (
 	"virtctl/internal/server/handler/node"
 	"virtctl/internal/server/handler/subresource"
 	"virtctl/internal/server/handler/vmi"
+	health "virtctl/internal/server/serving"
 )
 
 // Options are the command line's.
@@ -103,6 +104,9 @@ func Run(ctx context.Context, config *rest.Config, options Options) error {
 	if a.config, err = follow.Cache(ctx, a.manager.GetCache()); err != nil {
 		return err
 	}
+	if err = a.manager.AddMetricsServerExtraHandler("/healthz", health.Health(a.config)); err != nil {
+		return fmt.Errorf("serve /healthz: %w", err)
+	}
 	if err := a.addMigrations(ctx, config, serving); err != nil {
 		return err
 	}
@@ -156,7 +160,7 @@ func (a *agent) newManager(config *rest.Config, serving *certs.Source) error {
 				// Never used, but keeps the server from making a certificate of its own.
 				c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, os.ErrNotExist }
 			}},
-			ExtraHandlers: map[string]http.Handler{"/healthz": ok, "/readyz": ok},
+			ExtraHandlers: map[string]http.Handler{"/readyz": ok},
 		},
 		HealthProbeBindAddress:  "0",
 		GracefulShutdownTimeout: &patience,

@@ -37,6 +37,7 @@ Usage:
   virt-launcher                      serve virt-handler (what the pod does)
   virt-launcher probe --out DIR      find out what this node's QEMU can do (virt-handler's init container)
   virt-launcher hold                 hold a volume that is plugged into a virtual machine (what an attachment pod does)
+  virt-launcher fail                 fail at once (what the pod does when an annotation asks for a failure)
   virt-launcher agent-ping           exit 0 if the guest's agent answers (exec probe)
   virt-launcher agent-exec CMD...    run a command in the guest by its agent and exit with its code (exec probe)
   virt-launcher version
@@ -89,6 +90,8 @@ func run(ctx context.Context, streams Streams, command string, args []string) er
 			return errUsage
 		}
 		return probe.RunStage(ctx, args[0], streams.Stderr)
+	case "fail":
+		return errors.New("asked to fail by an annotation of the virtual machine")
 	case "hold":
 		return holdVolume(ctx, streams, args)
 	case "agent-ping":

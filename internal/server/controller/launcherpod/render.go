@@ -162,7 +162,7 @@ func computeContainer(in Input) (corev1.Container, []corev1.Volume, error) {
 		Name:                     layout.ComputeContainer,
 		Image:                    in.Image,
 		ImagePullPolicy:          in.Config.Launcher.ImagePullPolicy,
-		Command:                  []string{launcherBinary},
+		Command:                  command(vmi),
 		Env:                      environment(),
 		Resources:                res,
 		Ports:                    ports(vmi),
@@ -179,6 +179,14 @@ func computeContainer(in Input) (corev1.Container, []corev1.Volume, error) {
 	}
 	c.VolumeMounts, c.VolumeDevices = m.mounts, m.devices
 	return c, m.volumes, nil
+}
+
+// command is the launcher; with an annotation of the contract it fails at once, so that one can see what a failure does.
+func command(vmi *v1.VirtualMachineInstance) []string {
+	if _, fail := vmi.Annotations[v1.FuncTestLauncherFailFastAnnotation]; fail {
+		return []string{launcherBinary, "fail"}
+	}
+	return []string{launcherBinary}
 }
 
 // environment sends everything libvirt, QEMU and their helpers write to the one writable directory, also for commands that

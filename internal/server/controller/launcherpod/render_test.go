@@ -110,6 +110,17 @@ func TestRenderGolden(t *testing.T) {
 }
 
 // A namespace that enforces Pod Security "restricted" must accept every VM's pod.
+func TestAMachineCanAskForAFailure(t *testing.T) {
+	vmi := &v1.VirtualMachineInstance{}
+	if got := command(vmi); len(got) != 1 {
+		t.Errorf("the launcher is started with %q", got)
+	}
+	vmi.Annotations = map[string]string{v1.FuncTestLauncherFailFastAnnotation: ""}
+	if got := command(vmi); len(got) != 2 || got[1] != "fail" {
+		t.Errorf("the failing launcher is started with %q", got)
+	}
+}
+
 func TestRestricted(t *testing.T) {
 	evaluator, err := psa.NewEvaluator(psa.DefaultChecks(), nil)
 	if err != nil {
