@@ -133,7 +133,7 @@ func (j *journey) boot(name string, args ...string) {
 // awaitConsole reads a machine's console until a text appears.
 func (j *journey) awaitConsole(name, text string) {
 	j.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	found, seen := watchConsole(ctx, j.namespace, name, text)
 	if !found {

@@ -1,0 +1,97 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// TestWhatIsNotThereIsSaid: unknown machines, stopped machines and missing devices are clear errors at once, each with its exit code.
+func TestWhatIsNotThereIsSaid(t *testing.T) {
+	j := start(t)
+	picture := t.TempDir() + "/x.png"
+	for _, args := range [][]string{
+		{"start", "nobody"}, {"stop", "nobody"}, {"console", "nobody"}, {"describe", "nobody"}, {"pause", "vm", "nobody"},
+		{"vnc", "screenshot", "nobody", "-f", picture}, {"port-forward", "vm/nobody", "0:80"}, {"stop", "nobody", "-n", "nowhere"},
+	} {
+		j.refused(3, `there is no virtual machine "nobody"`, args...)
+	}
+	j.kubectlIn(j.demo("still", "--run-strategy", "Halted"), "apply", "-f", "-")
+	for _, args := range [][]string{
+		{"console", "still"}, {"vnc", "still", "--proxy-only"}, {"vnc", "screenshot", "still", "-f", picture}, {"pause", "vm", "still"},
+		{"stop", "still"},
+	} {
+		j.refused(5, "not running", args...)
+	}
+	bare := strings.Replace(j.demo("bare"), "devices: {}", "devices: {autoattachSerialConsole: false, autoattachGraphicsDevice: false}", 1)
+	j.kubectlIn(bare, "apply", "-f", "-")
+	j.virtctl("wait", "bare", "--for", "running", "--timeout", "60s")
+	j.refused(9, "No serial consoles are present", "console", "bare")
+	j.refused(9, "No graphics devices are present", "vnc", "bare", "--proxy-only")
+}
+
+// TestForbidden: a missing permission is named, with the role that has it.
+func TestForbidden(t *testing.T) {
+	j := start(t)
+	j.kubectl("create", "serviceaccount", "guest")
+	as := "system:serviceaccount:" + j.namespace + ":guest"
+	j.kubectlIn(j.demo("secret", "--run-strategy", "Halted"), "apply", "-f", "-")
+	j.refused(4, `cannot update resource "virtualmachines/start"`, "start", "secret", "--as", as)
+	j.refused(4, "ClusterRole kubevirt.io:edit", "start", "secret", "--as", as)
+	j.refused(4, `cannot get resource "virtualmachineinstances/console"`, "console", "secret", "--as", as)
+	j.refused(4, "ClusterRole kubevirt.io:view", "get", "vms", "--as", as)
+	j.kubectl("create", "rolebinding", "guest", "--clusterrole", "view", "--serviceaccount", j.namespace+":guest")
+	j.virtctl("get", "vms", "--as", as)
+	j.refused(4, "cannot update", "start", "secret", "--as", as)
+	j.kubectl("create", "rolebinding", "guest-edits", "--clusterrole", "edit", "--serviceaccount", j.namespace+":guest")
+	j.virtctl("start", "secret", "--dry-run", "--as", as)
+}
+
+// TestInvalidMachines: what cannot work is refused when it is applied, with the path of the field.
+func TestInvalidMachines(t *testing.T) {
+	j := start(t)
+	for name, wrong := range map[string]struct{ domain, rest, says string }{
+		"disk bus":      {"devices: {disks: [{name: d, disk: {bus: floppy}}]}", "volumes: [{name: d, emptyDisk: {capacity: 1Gi}}]", "disks[0].disk.bus"},
+		"boot order":    {"devices: {disks: [{name: d, bootOrder: 1, disk: {}}, {name: e, bootOrder: 1, disk: {}}]}", "volumes: [{name: d, emptyDisk: {capacity: 1Gi}}, {name: e, emptyDisk: {capacity: 1Gi}}]", "disks[1].bootOrder"},
+		"no volume":     {"devices: {disks: [{name: d, disk: {}}]}", "", "disks[0].name"},
+		"two sources":   {"devices: {}", "volumes: [{name: d, emptyDisk: {capacity: 1Gi}, containerDisk: {image: x}}]", "volumes[0]"},
+		"machine type":  {"machine: {type: pc-none}", "", "machine.type"},
+		"no memory":     {"memory: {guest: \"0\"}", "", "memory"},
+		"no cpu":        {"resources: {requests: {cpu: \"-1\"}}", "", "resources.requests.cpu"},
+		"no network":    {"devices: {interfaces: [{name: net, masquerade: {}}]}", "", "interfaces[0].name"},
+		"no interface":  {"devices: {}", "networks: [{name: net, pod: {}}]", "networks[0].name"},
+		"host name":     {"devices: {}", "hostname: not_a_name", "hostname"},
+		"unknown field": {"devices: {floppies: []}", "", "floppies"},
+		"no key source": {"devices: {}", "accessCredentials: [{sshPublicKey: {source: {}, propagationMethod: {noCloud: {}}}}]", "accessCredentials[0]"},
+	} {
+		r := j.kubectlTry(machine("wrong", wrong.domain, wrong.rest), "create", "-f", "-")
+		if r.Code == 0 || !strings.Contains(r.Stderr, wrong.says) {
+			t.Errorf("%s: exit code %d, want a refusal that names %q\n%s%s", name, r.Code, wrong.says, r.Stdout, r.Stderr)
+		}
+	}
+	r := j.kubectlTry(machine(strings.Repeat("n", 254), "devices: {}", ""), "create", "-f", "-")
+	if r.Code == 0 || !strings.Contains(r.Stderr, "metadata.name") {
+		t.Errorf("a name that is too long: exit code %d\n%s", r.Code, r.Stderr)
+	}
+}
+
+// machine is the manifest of a stopped machine, in its domain and beside it what the test is about.
+func machine(name, domain, rest string) string {
+	if !strings.Contains(domain, "memory:") {
+		domain += "\n        memory: {guest: 64Mi}"
+	}
+	return fmt.Sprintf(`apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata:
+  name: %s
+spec:
+  runStrategy: Halted
+  template:
+    spec:
+      domain:
+        %s
+      %s
+`, name, domain, rest)
+}

@@ -1,0 +1,124 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"virtctl/test/cluster"
+)
+
+// kube runs virt-kube on the tests' cluster; it must succeed.
+func (j *journey) kube(args ...string) string {
+	j.Helper()
+	r := j.kubeTry(args...)
+	if r.Code != 0 {
+		j.Fatalf("virt-kube %s: exit code %d\n%s%s", strings.Join(args, " "), r.Code, r.Stdout, r.Stderr)
+	}
+	return strings.TrimSpace(r.Stdout)
+}
+
+func (j *journey) kubeTry(args ...string) cluster.Result {
+	ctx, cancel := context.WithTimeout(context.Background(), stepTime)
+	defer cancel()
+	j.Setenv("VIRT_KUBE_STATE_DIR", shared.State)
+	return command(ctx, "", "virt-kube", args...)
+}
+
+// processes are the process ids, as the node numbers them, of what runs there with a command line that matches.
+func (j *journey) processes(node, pattern string) []string {
+	j.Helper()
+	r := j.kubeTry("node", "exec", node, "--", "pgrep", "-f", pattern)
+	if r.Stderr != "" {
+		j.Fatalf("find %q on %s: %s", pattern, node, r.Stderr)
+	}
+	return strings.Fields(r.Stdout)
+}
+
+// killOn kills with signal 9 what runs on a node with a command line that matches, and returns how many those were.
+func (j *journey) killOn(node, pattern string) int {
+	j.Helper()
+	found := j.processes(node, pattern)
+	for _, pid := range found {
+		j.kube("node", "exec", node, "--", "kill", "-9", pid)
+	}
+	return len(found)
+}
+
+// qemu is the process id of a machine's QEMU on a node.
+func (j *journey) qemu(node, name string) string {
+	j.Helper()
+	found := j.processes(node, fmt.Sprintf("^[^ ]*qemu-system-[^ ]* -name guest=%s_%s,", j.namespace, name))
+	if len(found) != 1 {
+		j.Fatalf("%d QEMU processes of %s on %s", len(found), name, node)
+	}
+	return found[0]
+}
+
+// launcher is the process id of a machine's launcher on a node: QEMU is its child.
+func (j *journey) launcher(node, name string) string {
+	j.Helper()
+	return strings.TrimSpace(j.kube("node", "exec", node, "--", "ps", "-o", "ppid=", "-p", j.qemu(node, name)))
+}
+
+// nodeOf is the node a machine runs on.
+func (j *journey) nodeOf(name string) string {
+	j.Helper()
+	return j.kubectl("get", "vmi", name, "-o", "jsonpath={.status.nodeName}")
+}
+
+// awaitField waits until a field of an object has a value.
+func (j *journey) awaitField(object, path, value string, timeout time.Duration) {
+	j.Helper()
+	r := j.kubectlTry("", "wait", object, fmt.Sprintf("--for=jsonpath={%s}=%s", path, value), "--timeout="+timeout.String())
+	if r.Code != 0 {
+		j.Errorf("%s of %s does not become %q but is %q\n%s", path, object, value,
+			j.kubectlTry("", "get", object, "-o", "jsonpath={"+path+"}").Stdout, r.Stderr)
+	}
+}
+
+// awaitStatus waits for what `kubectl get vm` shows.
+func (j *journey) awaitStatus(name, status string) {
+	j.Helper()
+	j.awaitField("vm/"+name, ".status.printableStatus", status, time.Minute)
+}
+
+// going watches objects from now on: the function it returns waits until each is gone, also when one of the same name came in its place.
+func (j *journey) going(objects ...string) func() {
+	j.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), stepTime)
+	type watch struct {
+		object string
+		cmd    *exec.Cmd
+		said   *strings.Builder
+	}
+	var watches []watch
+	for _, object := range objects {
+		uid := j.kubectl("get", object, "-o", "jsonpath={.metadata.uid}")
+		w := watch{object: object + " " + uid, said: &strings.Builder{}}
+		w.cmd = shared.Program(ctx, "kubectl", "-n", j.namespace, "wait", object, "--for=delete", "--timeout=120s")
+		w.cmd.Stdout, w.cmd.Stderr = w.said, w.said
+		if err := w.cmd.Start(); err != nil {
+			j.Fatal(err)
+		}
+		watches = append(watches, w)
+	}
+	return func() {
+		j.Helper()
+		defer cancel()
+		for _, w := range watches {
+			if err := w.cmd.Wait(); err != nil {
+				j.Errorf("%s is still there: %v\n%s", w.object, err, w.said)
+			}
+		}
+	}
+}
+
+// pinned is a manifest whose machine runs on one node.
+func pinned(manifest, node string) string {
+	return strings.Replace(manifest, "      domain:\n", "      nodeSelector:\n        kubernetes.io/hostname: "+node+"\n      domain:\n", 1)
+}
