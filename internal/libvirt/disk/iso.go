@@ -63,22 +63,48 @@ func isoFiles(spec wire.DiskSpec) ([]iso.File, error) {
 		}
 		files = tree
 	}
-	for _, f := range spec.Files {
-		content, err := fileContent(f)
-		if f.Optional && errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, iso.File{Path: f.Path, Content: content})
+	listed, err := listedFiles(spec.Files)
+	if err != nil {
+		return nil, err
 	}
+	files = append(files, listed...)
 	if spec.CloudInit != nil {
 		meta, err := metadata(spec.CloudInit)
 		if err != nil {
 			return nil, err
 		}
 		files = append(files, meta)
+	}
+	return files, nil
+}
+
+// listedFiles reads files that are named one by one. Of several optional ones for one path the first that exists counts. Where one
+// is needed, one must exist: a Secret whose keys are misspelt would leave the guest without its configuration and nobody would know.
+func listedFiles(list []wire.ISOFile) ([]iso.File, error) {
+	var files []iso.File
+	found := map[string]bool{}
+	missing := map[string][]string{}
+	for _, f := range list {
+		if found[f.Path] {
+			continue
+		}
+		content, err := fileContent(f)
+		if f.Optional && errors.Is(err, os.ErrNotExist) {
+			if f.Needed {
+				missing[f.Path] = append(missing[f.Path], filepath.Base(f.From))
+			}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found[f.Path] = true
+		files = append(files, iso.File{Path: f.Path, Content: content})
+	}
+	for path, keys := range missing {
+		if !found[path] {
+			return nil, invalidf("the Secret for %s has none of the keys %s; name its key one of these", path, strings.Join(keys, ", "))
+		}
 	}
 	return files, nil
 }

@@ -85,7 +85,7 @@ func cloudInitFile(name, plain, encoded string) []wire.ISOFile {
 func secretFile(volume, name string, keys ...string) []wire.ISOFile {
 	var files []wire.ISOFile
 	for _, key := range keys {
-		files = append(files, wire.ISOFile{Path: name, From: path.Join(layout.CloudInit(volume), key), Optional: true})
+		files = append(files, wire.ISOFile{Path: name, From: path.Join(layout.CloudInit(volume), key), Optional: true, Needed: true})
 	}
 	return files
 }

@@ -46,6 +46,8 @@ type ISOFile struct {
 	From    string `json:"from,omitempty"`
 	// Optional files whose From does not exist are left out.
 	Optional bool `json:"optional,omitempty"`
+	// Needed tells that of the optional files for this path one must exist.
+	Needed bool `json:"needed,omitempty"`
 	// Base64 tells that From or Content holds base64.
 	Base64 bool `json:"base64,omitempty"`
 }
