@@ -2,6 +2,7 @@ package status
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -94,6 +95,7 @@ func setPaused(status *v1.VirtualMachineInstanceStatus, o *Observed) {
 func setGuest(status *v1.VirtualMachineInstanceStatus, o *Observed) {
 	if !o.Agent {
 		removeCondition(status, v1.VirtualMachineInstanceAgentConnected)
+		removeCondition(status, v1.VirtualMachineInstanceUnsupportedAgent)
 		status.GuestOSInfo = v1.VirtualMachineInstanceGuestOSInfo{}
 		return
 	}
@@ -101,12 +103,43 @@ func setGuest(status *v1.VirtualMachineInstanceStatus, o *Observed) {
 	if o.Guest == nil {
 		return
 	}
+	if missing := lacking(o.Guest.Commands); len(missing) > 0 {
+		setCondition(status, condition{
+			v1.VirtualMachineInstanceUnsupportedAgent, corev1.ConditionTrue, "AgentCommandsMissing",
+			"This guest agent doesn't support required basic commands: " + strings.Join(missing, ", ") + "; update or configure it in the guest",
+		}, o.Now)
+	} else {
+		removeCondition(status, v1.VirtualMachineInstanceUnsupportedAgent)
+	}
 	status.GuestOSInfo = GuestOS(o.Guest.OS)
 	if o.Guest.FSFreeze == "frozen" {
 		status.FSFreezeStatus = o.Guest.FSFreeze
 	} else {
 		status.FSFreezeStatus = ""
 	}
+}
+
+// basicCommands are what an agent must be able to do for the platform to say anything about its guest (contract).
+func basicCommands() []string {
+	return []string{
+		"guest-ping", "guest-get-time", "guest-info", "guest-shutdown", "guest-network-get-interfaces", "guest-get-fsinfo",
+		"guest-get-host-name", "guest-get-users", "guest-get-timezone", "guest-get-osinfo",
+	}
+}
+
+// lacking are the basic commands that an agent does not have or that its guest has turned off. One that lists no commands is taken
+// as it is.
+func lacking(commands []wire.GuestCommand) []string {
+	if len(commands) == 0 {
+		return nil
+	}
+	var out []string
+	for _, name := range basicCommands() {
+		if !slices.Contains(commands, wire.GuestCommand{Name: name, Enabled: true}) {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // GuestOS says what the agent says in the API's words.
