@@ -132,7 +132,7 @@ func (i *Installer) recordInventory(ctx context.Context, stages []stage) error {
 		return err
 	}
 	for _, e := range before {
-		if slices.Contains(now, e) {
+		if slices.Contains(now, e) || e.keepsData() {
 			continue
 		}
 		result, err := i.applier().Delete(ctx, e.object())
@@ -168,6 +168,11 @@ type entry struct {
 
 func entryOf(u *unstructured.Unstructured) entry {
 	return entry{u.GetAPIVersion(), u.GetKind(), u.GetNamespace(), u.GetName()}
+}
+
+// keepsData tells that users' objects would go with this one: only an uninstallation may remove it.
+func (e entry) keepsData() bool {
+	return e.Kind == "CustomResourceDefinition" || e.Kind == "KubeVirt" || e.Kind == "CDI" || e.Kind == "Namespace"
 }
 
 func (e entry) object() *unstructured.Unstructured {

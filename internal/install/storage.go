@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -63,10 +64,23 @@ func (i *Installer) findCDI(ctx context.Context) error {
 	if err != nil {
 		return i.explain(fmt.Errorf("look for a data importer: %w", err))
 	}
+	foreign := ""
 	for k := range list.Items {
-		if list.Items[k].GetLabels()["app.kubernetes.io/managed-by"] != managedBy {
-			i.foreignCDI = list.Items[k].GetName()
+		if list.Items[k].GetLabels()["app.kubernetes.io/managed-by"] == managedBy {
+			return nil
 		}
+		foreign = list.Items[k].GetName()
+	}
+	if foreign == "" {
+		return nil
+	}
+	// What virtctl installed once stays virtctl's, whatever became of its labels.
+	before, err := i.inventory(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(before, func(e entry) bool { return e.Kind == "CDI" }) {
+		i.foreignCDI = foreign
 	}
 	return nil
 }
@@ -108,18 +122,15 @@ func (i *Installer) progress(obj *unstructured.Unstructured, last *string) {
 
 // removeCDI takes the data importer away. Its finalizer keeps the operator at work until everything else of it is gone.
 func (i *Installer) removeCDI(ctx context.Context) error {
+	if i.foreignCDI != "" {
+		return nil
+	}
 	resource := i.dynamic.Resource(CDIResource)
-	live, err := resource.Get(ctx, cdiName, metav1.GetOptions{})
+	err := resource.Delete(ctx, cdiName, metav1.DeleteOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
-		return i.explain(fmt.Errorf("read the CDI resource: %w", err))
-	}
-	if live.GetLabels()["app.kubernetes.io/managed-by"] != managedBy {
-		return nil
-	}
-	if err := resource.Delete(ctx, cdiName, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return i.explain(fmt.Errorf("delete the CDI resource: %w", err))
 	}
 	i.Report(Step{Text: "removing the data importer and its volumes"})

@@ -121,6 +121,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, err // somebody was faster: not worth a word, what is there now is looked at again
 	}
 	r.report(ctx, cdi, err)
+	if errors.Is(err, errWaiting) {
+		err = nil // what is waited for is watched
+	}
 	if patchErr := r.patch(ctx, before, cdi); patchErr != nil {
 		err = errors.Join(err, patchErr)
 	}
@@ -190,13 +193,13 @@ func (r *Reconciler) install(ctx context.Context, cdi *cdiv1.CDI) (time.Duration
 	if err := r.definitions(ctx); err != nil {
 		return next, err
 	}
-	if err := r.applier.ApplyAll(ctx, components.Static(opts)); err != nil {
+	if err := r.apply(ctx, cdi, components.Static(opts)); err != nil {
 		return next, err
 	}
 	if err := r.workloads(ctx, cdi, opts); err != nil {
 		return next, err
 	}
-	if err := r.applier.ApplyAll(ctx, components.Registrations(opts)); err != nil {
+	if err := r.apply(ctx, cdi, components.Registrations(opts)); err != nil {
 		return next, err
 	}
 	// Its kind may not be served yet; the definition's own status brings us back.
@@ -204,6 +207,15 @@ func (r *Reconciler) install(ctx context.Context, cdi *cdiv1.CDI) (time.Duration
 		return next, err
 	}
 	return next, r.prune(ctx, opts)
+}
+
+// apply applies what is rendered with the changes the resource asks for.
+func (r *Reconciler) apply(ctx context.Context, cdi *cdiv1.CDI, objects []runtime.Object) error {
+	objects, err := customize(objects, cdi.Spec.CustomizeComponents)
+	if err != nil {
+		return err
+	}
+	return r.applier.ApplyAll(ctx, objects)
 }
 
 func (r *Reconciler) renderOptions(cdi *cdiv1.CDI) components.Options {
@@ -259,7 +271,7 @@ func (r *Reconciler) definitions(ctx context.Context) error {
 func (r *Reconciler) workloads(ctx context.Context, cdi *cdiv1.CDI, opts components.Options) error {
 	update := cdi.Status.ObservedVersion != "" && cdi.Status.ObservedVersion != targetVersion(opts)
 	for _, d := range components.Workloads(opts) {
-		if err := r.applier.ApplyAll(ctx, []runtime.Object{d}); err != nil {
+		if err := r.apply(ctx, cdi, []runtime.Object{d}); err != nil {
 			return err
 		}
 		if !update {

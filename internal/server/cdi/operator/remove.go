@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -17,6 +18,9 @@ import (
 	"virtctl/internal/cdi/names"
 	components "virtctl/internal/install/components/cdi"
 )
+
+// errWaiting is no failure: an event will say when it goes on.
+var errWaiting = errors.New("waiting")
 
 // remove takes CDI away. The definitions go first: that removes every DataVolume while the controller that must clean up after
 // them still runs. The rest goes when no definition is left.
@@ -39,7 +43,7 @@ func (r *Reconciler) remove(ctx context.Context, cdi *cdiv1.CDI) error {
 				return err
 			}
 		}
-		return fmt.Errorf("waiting until no object is left of %s", strings.Join(waitFor, ", "))
+		return fmt.Errorf("%w until no object is left of %s", errWaiting, strings.Join(waitFor, ", "))
 	}
 	for _, gvk := range append([]schema.GroupVersionKind{
 		{Group: "apps", Version: "v1", Kind: "Deployment"}, {Version: "v1", Kind: "Secret"}, {Version: "v1", Kind: "ConfigMap"},

@@ -4,6 +4,7 @@ package together
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -14,8 +15,10 @@ import (
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"virtctl/internal/apply"
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/cdi/token"
+	"virtctl/internal/install"
 )
 
 func (cl *cluster) volume(ns, name string, source *cdiv1.DataVolumeSource) *cdiv1.DataVolume {
@@ -106,5 +109,26 @@ func (cl *cluster) clones(t *testing.T) {
 	must(t, cl.c.Create(ctx, &cdiv1.DataSource{ObjectMeta: metav1.ObjectMeta{Name: "empty", Namespace: "lab"}}))
 	if err := cl.as("editor").Create(ctx, missing); err == nil || !strings.Contains(err.Error(), "Empty source field in 'empty'. DataSource may not be ready yet") {
 		t.Errorf("an empty DataSource: %v", err)
+	}
+}
+
+// virtctl tells how CDI is, installs nothing twice, and does not take users' disks away unless told to.
+func (cl *cluster) virtctl(t *testing.T) {
+	ctx := context.Background()
+	status, err := cl.installer().Status(ctx)
+	must(t, err)
+	if s := status.Storage; s == nil || s.Name != names.CDI || s.Phase != "Deployed" || s.Version == "" || s.Foreign || s.Trouble != "" {
+		t.Errorf("%+v", s)
+	}
+	again, err := cl.installer().Install(ctx)
+	must(t, err)
+	for _, step := range again.Steps {
+		if strings.Contains(step.Object, "cdi") && step.Result != apply.Unchanged {
+			t.Errorf("installed again: %s %s", step.Object, step.Result)
+		}
+	}
+	err = cl.installer().Uninstall(ctx, false)
+	if !errors.Is(err, install.ErrWorkloads) || !strings.Contains(err.Error(), "lab/good") {
+		t.Errorf("uninstall with disks: %v", err)
 	}
 }

@@ -155,15 +155,20 @@ func (cl *cluster) create(o client.Object) {
 	must(cl.t, cl.c.Create(context.Background(), o))
 }
 
+func (cl *cluster) installer() *install.Installer {
+	cl.t.Helper()
+	installer, err := install.New(cl.config, install.Options{
+		Namespace: namespace, Registry: "registry.example", Tag: "v1", PullPolicy: corev1.PullIfNotPresent, Emulation: install.EmulationOn, Replicas: 1,
+	})
+	must(cl.t, err)
+	return installer
+}
+
 // install applies what `virtctl install` does, and runs the operator with its account's rights.
 func (cl *cluster) install() {
 	t := cl.t
 	t.Helper()
-	installer, err := install.New(cl.config, install.Options{
-		Namespace: namespace, Registry: "registry.example", Tag: "v1", PullPolicy: corev1.PullIfNotPresent, Emulation: install.EmulationOn, Replicas: 1,
-	})
-	must(t, err)
-	_, err = installer.Install(context.Background())
+	_, err := cl.installer().Install(context.Background())
 	must(t, err)
 	for _, ns := range []string{"lab", "other"} {
 		cl.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}})

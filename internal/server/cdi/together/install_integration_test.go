@@ -4,6 +4,7 @@ package together
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ func TestInstallation(t *testing.T) {
 	t.Run("certificates", cl.renewal)
 	t.Run("an idle operator writes nothing", cl.idle)
 	t.Run("removal", cl.removal)
+	t.Run("somebody else's", cl.foreign)
 }
 
 func (cl *cluster) status(t *testing.T) {
@@ -209,5 +211,24 @@ func (cl *cluster) removal(t *testing.T) {
 	must(t, cl.c.List(context.Background(), secrets, client.InNamespace(namespace)))
 	if n := len(deployments.Items) + len(roles.Items) + len(secrets.Items); n > 0 {
 		t.Errorf("%d objects are left behind", n)
+	}
+}
+
+// Somebody else's CDI is used as it is: nothing of ours is put beside it, and nothing of theirs is changed.
+func (cl *cluster) foreign(t *testing.T) {
+	ctx := context.Background()
+	must(t, cl.c.Delete(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "virtctl-inventory", Namespace: namespace}}))
+	cl.create(&cdiv1.CDI{ObjectMeta: metav1.ObjectMeta{Name: "theirs"}})
+	installer := cl.installer()
+	out, err := installer.Install(ctx)
+	must(t, err)
+	for _, step := range out.Steps {
+		if strings.Contains(step.Object, "cdi") {
+			t.Errorf("%s %s", step.Object, step.Result)
+		}
+	}
+	status, err := installer.Status(ctx)
+	if err != nil || status.Storage == nil || !status.Storage.Foreign || status.Storage.Name != "theirs" {
+		t.Errorf("%+v %v", status, err)
 	}
 }

@@ -52,6 +52,7 @@ func TestUploads(t *testing.T) {
 	t.Run("certificates change under an open upload", cl.rotationUnderUpload)
 	t.Run("webhooks", cl.webhooks)
 	t.Run("clones", cl.clones)
+	t.Run("virtctl", cl.virtctl)
 }
 
 func (cl *cluster) token(user, ns, claim string) (string, int, error) {
