@@ -60,6 +60,7 @@ func TestFigures(t *testing.T) {
 		{"cli", false, (*bench).cli},
 		{"many", false, (*bench).many},
 		{"uninstall", false, (*bench).uninstall},
+		{"migrations", false, (*bench).migrations},
 	}
 	for _, step := range steps {
 		ok := t.Run(step.name, func(t *testing.T) {
