@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -261,7 +262,11 @@ func (a *agent) addReconciler(context.Context) error {
 // addNode offers the node's devices and says what it can do.
 func (a *agent) addNode(context.Context) error {
 	agent := node.NewAgent(a.options.NodeName, a.manager.GetAPIReader(), a.manager.GetClient(), func() map[string]string {
-		return node.Labels(a.probe, a.config.Get())
+		labels := node.Labels(a.probe, a.config.Get())
+		if a.config.Get().Gate(clusterconfig.GateCPUManager) {
+			maps.Copy(labels, node.CPUManager(a.options.KubeletDir))
+		}
+		return labels
 	}, a.log.WithName("node"))
 	a.config.OnChange(func(clusterconfig.Config) { agent.Changed() })
 	if err := ctrlmetrics.Registry.Register(&metrics.Collector{

@@ -18,7 +18,8 @@ func managedPrefixes() []string {
 }
 
 func managed(label string) bool {
-	if label == v1.NodeSchedulable {
+	switch label {
+	case v1.NodeSchedulable, v1.CPUManager, deprecatedCPUManager:
 		return true
 	}
 	for _, p := range managedPrefixes() {
