@@ -2,25 +2,15 @@ package upload
 
 import (
 	"bytes"
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"mime/multipart"
-	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,191 +19,7 @@ import (
 	"github.com/klauspost/compress/s2"
 
 	"virtctl/internal/cdi/names"
-	"virtctl/internal/cdi/stream"
-	"virtctl/internal/cdi/worker/metrics"
-	"virtctl/internal/cdi/worker/volume"
 )
-
-// authority signs certificates.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, _ := x509.ParseCertificate(der)
-	return &authority{cert, key}
-}
-
-func (a *authority) pem() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
-}
-
-// leaf is a certificate and its key, PEM.
-func (a *authority) leaf(t *testing.T, name string) (cert, key []byte) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &k.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, _ := x509.MarshalPKCS8PrivateKey(k)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
-}
-
-// target is a claim and the servers on it, one after the other.
-type target struct {
-	t       *testing.T
-	dir     string
-	ca      *authority
-	config  Config
-	url     string
-	stop    context.CancelCauseFunc
-	results chan outcome
-}
-
-type outcome struct {
-	Result
-	err error
-}
-
-func newTarget(t *testing.T) *target {
-	t.Helper()
-	dir := t.TempDir()
-	g := &target{t: t, dir: dir, ca: newAuthority(t)}
-	cert, key := g.ca.leaf(t, "server")
-	for name, raw := range map[string][]byte{"tls.crt": cert, "tls.key": key, "ca.crt": g.ca.pem()} {
-		if err := os.WriteFile(filepath.Join(dir, name), raw, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	data := filepath.Join(dir, "data")
-	if err := os.Mkdir(data, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	vol, err := volume.Paths{Data: data, Device: filepath.Join(dir, "none"), Scratch: filepath.Join(dir, "scratch"), Temp: dir}.Find()
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.config = Config{
-		Volume: vol, Options: stream.Options{Available: 1 << 30, CheckpointBytes: 1 << 20, CheckpointInterval: time.Millisecond}, ClientName: names.UploadClientName, Logf: t.Logf,
-		Progress: metrics.NewProgress(names.MetricImportProgress, "uid"),
-		TLS:      TLS{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"), ClientCAFile: filepath.Join(dir, "ca.crt")},
-	}
-	return g
-}
-
-// start runs a server: a pod.
-func (g *target) start() *target {
-	g.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	g.url, g.stop, g.results = "https://"+l.Addr().String(), cancel, make(chan outcome, 1)
-	results := g.results
-	server := New(g.config)
-	go func() {
-		res, err := server.Run(ctx, l)
-		results <- outcome{res, err}
-	}()
-	g.t.Cleanup(func() { cancel(errors.New("the test ends")) })
-	return g
-}
-
-func (g *target) client(name string, ca *authority) *http.Client {
-	g.t.Helper()
-	roots := x509.NewCertPool()
-	roots.AddCert(g.ca.cert)
-	config := &tls.Config{RootCAs: roots}
-	if name != "" {
-		certPEM, keyPEM := ca.leaf(g.t, name)
-		cert, err := tls.X509KeyPair(certPEM, keyPEM)
-		if err != nil {
-			g.t.Fatal(err)
-		}
-		config.Certificates = []tls.Certificate{cert}
-	}
-	transport := &http.Transport{TLSClientConfig: config}
-	g.t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport}
-}
-
-// send makes a request as the uploadproxy does.
-func (g *target) send(method, path string, body io.Reader, header ...string) *http.Response {
-	g.t.Helper()
-	resp, err := g.try(method, path, body, header...)
-	if err != nil {
-		g.t.Fatalf("%s %s: %v", method, path, err)
-	}
-	return resp
-}
-
-func (g *target) try(method, path string, body io.Reader, header ...string) (*http.Response, error) {
-	req, err := http.NewRequest(method, g.url+path, body)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	for i := 0; i < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	resp, err := g.client(names.UploadClientName, g.ca).Do(req)
-	if err == nil {
-		text, _ := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		resp.Body = io.NopCloser(bytes.NewReader(text))
-	}
-	return resp, err
-}
-
-func answer(r *http.Response) string { raw, _ := io.ReadAll(r.Body); return string(raw) }
-
-func (g *target) disk(want []byte) {
-	g.t.Helper()
-	got, err := os.ReadFile(g.config.Volume.Disk)
-	if err != nil || sha256.Sum256(got) != sha256.Sum256(want) {
-		g.t.Fatalf("the disk is another one: %d of %d bytes, %v", len(got), len(want), err)
-	}
-	if entries, _ := os.ReadDir(g.config.Volume.Dir); len(entries) != 1 {
-		g.t.Fatalf("more than the disk is left: %v", entries)
-	}
-}
-
-func (g *target) mustEnd() Result {
-	g.t.Helper()
-	select {
-	case out := <-g.results:
-		if out.err != nil {
-			g.t.Fatal(out.err)
-		}
-		return out.Result
-	case <-time.After(20 * time.Second):
-		g.t.Fatal("the server does not end by itself")
-		return Result{}
-	}
-}
 
 func random(n int) []byte {
 	b := make([]byte, n)
@@ -241,7 +47,7 @@ func TestUploadOnEveryPath(t *testing.T) {
 			}
 			r := g.send(http.MethodPost, path, content, "Content-Type", kind)
 			if r.StatusCode != 200 || r.Header.Get(names.HeaderDigest) != digest(data) {
-				t.Fatalf("%s %v %s", r.Status, r.Header, answer(r))
+				t.Fatalf("%s %v %s", r.Status, r.Header, r.text)
 			}
 			if res := g.mustEnd(); res.SourceBytes != int64(len(data)) || res.Clone || res.DeadlinePassed {
 				t.Fatalf("%+v", res)
@@ -255,12 +61,12 @@ func form(t *testing.T, data []byte) (io.Reader, string) {
 	t.Helper()
 	b := &bytes.Buffer{}
 	w := multipart.NewWriter(b)
-	w.WriteField("other", "x")
+	_ = w.WriteField("other", "x")
 	part, err := w.CreateFormFile(names.FormField, "disk.img")
 	if err != nil {
 		t.Fatal(err)
 	}
-	part.Write(data)
+	_, _ = part.Write(data)
 	w.Close()
 	return b, w.FormDataContentType()
 }
@@ -273,17 +79,26 @@ func TestWhoMayUpload(t *testing.T) {
 		for _, method := range []string{http.MethodPost, http.MethodHead} {
 			req, _ := http.NewRequest(method, g.url+"/v1beta1/upload", strings.NewReader("x"))
 			r, err := c.Do(req)
-			if err != nil || r.StatusCode != http.StatusUnauthorized {
-				t.Errorf("%s %s: %v, %v", method, name, r, err)
+			if err != nil {
+				t.Fatalf("%s %s: %v", method, name, err)
+			}
+			r.Body.Close()
+			if r.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s %s: %s", method, name, r.Status)
 			}
 		}
 	}
 	if r, err := g.client(names.UploadClientName, newAuthority(t)).Get(g.url + "/healthz"); err == nil {
+		r.Body.Close()
 		t.Errorf("a certificate of another authority: %s", r.Status)
 	}
 	r, err := g.client("", nil).Get(g.url + "/healthz")
-	if err != nil || r.StatusCode != 200 {
-		t.Errorf("the kubelet's question: %v, %v", r, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Body.Close()
+	if r.StatusCode != 200 {
+		t.Errorf("the kubelet's question: %s", r.Status)
 	}
 	for _, path := range []string{"/v1beta1/upload", "/v1beta1/other", "/"} {
 		if r := g.send(http.MethodGet, path, nil); r.StatusCode != http.StatusNotFound {
@@ -323,7 +138,7 @@ func TestCutUploadGoesOn(t *testing.T) {
 	g := newTarget(t).start()
 	length := fmt.Sprint(len(data))
 	if r, err := g.try(http.MethodPost, "/v1beta1/upload", &cut{bytes.NewReader(data), 9 << 20}, names.HeaderIdentity, "mine", names.HeaderLength, length); err == nil {
-		t.Fatalf("a cut upload: %s %s", r.Status, answer(r))
+		t.Fatalf("a cut upload: %s %s", r.Status, r.text)
 	}
 	// The server reads what was sent before the cut.
 	for g.offset() < 8<<20 {
@@ -357,7 +172,7 @@ func TestCutUploadGoesOn(t *testing.T) {
 	}
 	r = g.send(http.MethodPost, "/v1beta1/upload", bytes.NewReader(data[offset:]), names.HeaderIdentity, "mine", names.HeaderLength, length, names.HeaderOffset, fmt.Sprint(offset))
 	if r.StatusCode != 200 || r.Header.Get(names.HeaderDigest) != digest(data) {
-		t.Fatalf("%s %v %s", r.Status, r.Header, answer(r))
+		t.Fatalf("%s %v %s", r.Status, r.Header, r.text)
 	}
 	g.mustEnd()
 	g.disk(data)
@@ -405,7 +220,7 @@ func TestOneUploadAtATime(t *testing.T) {
 	}
 	close(h.ended)
 	if r.StatusCode != 200 || r.Header.Get(names.HeaderDigest) != digest(data) {
-		t.Fatalf("%s %s", r.Status, answer(r))
+		t.Fatalf("%s %s", r.Status, r.text)
 	}
 	if <-first == nil {
 		t.Error("the first upload was told that it is complete")
@@ -433,7 +248,7 @@ func TestRefusedUploads(t *testing.T) {
 		"no archive":   {"/v1beta1/upload-archive", random(1000), 400, "Saving stream failed: "},
 	} {
 		r := g.send(http.MethodPost, c.path, bytes.NewReader(c.data))
-		if text := answer(r); r.StatusCode != c.code || !strings.Contains(text, c.text) {
+		if text := r.text; r.StatusCode != c.code || !strings.Contains(text, c.text) {
 			t.Errorf("%s: %s %s", name, r.Status, text)
 		}
 		if entries, _ := os.ReadDir(g.config.Volume.Dir); len(entries) > 0 {
@@ -443,7 +258,7 @@ func TestRefusedUploads(t *testing.T) {
 	// The server still waits for a good one.
 	good := random(1 << 20)
 	if r := g.send(http.MethodPost, "/v1beta1/upload", bytes.NewReader(good)); r.StatusCode != 200 {
-		t.Fatalf("%s %s", r.Status, answer(r))
+		t.Fatalf("%s %s", r.Status, r.text)
 	}
 	g.mustEnd()
 	g.disk(good)
@@ -464,11 +279,11 @@ func TestBlockClone(t *testing.T) {
 	g := newTarget(t).start()
 	var packed bytes.Buffer
 	w := s2.NewWriter(&packed, s2.WriterSnappyCompat())
-	w.Write(data)
+	_, _ = w.Write(data)
 	w.Close()
 	r := g.send(http.MethodPost, "/v1beta1/upload", &packed, names.HeaderContentType, names.ContentBlockdevice)
 	if r.StatusCode != 200 {
-		t.Fatalf("%s %s", r.Status, answer(r))
+		t.Fatalf("%s %s", r.Status, r.text)
 	}
 	if res := g.mustEnd(); !res.Clone {
 		t.Fatalf("%+v", res)

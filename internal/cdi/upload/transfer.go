@@ -100,6 +100,7 @@ type body struct {
 	reader  io.Reader
 	control *http.ResponseController
 	idle    time.Duration
+	set     time.Time // when the deadline was set
 	cut     atomic.Bool
 	once    sync.Once
 }
@@ -108,8 +109,11 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.cut.Load() {
 		return 0, errInterrupted
 	}
-	// Not every connection can do this; then the client's own end is waited for.
-	_ = b.control.SetReadDeadline(time.Now().Add(b.idle))
+	if now := time.Now(); now.Sub(b.set) > min(time.Second, b.idle/10) {
+		// Not every connection can do this; then the client's own end is waited for.
+		_ = b.control.SetReadDeadline(now.Add(b.idle))
+		b.set = now
+	}
 	if b.cut.Load() {
 		_ = b.control.SetReadDeadline(time.Unix(1, 0))
 	}

@@ -163,7 +163,7 @@ func TestCloneGoesOnAfterKill(t *testing.T) {
 		t.Fatalf("the clone source does not read on\n%s", target.log)
 	}
 	waitForJournal(t, target, 3<<20)
-	cmd.Process.Kill()
+	_ = cmd.Process.Kill()
 	from.wait(cmd)
 	code, msg := from.run(names.WorkerCloneSource)
 	if code != 0 || msg.Text() != names.MessageCloneComplete {
@@ -231,13 +231,17 @@ func TestUploadServerIsTerminated(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}}}
 	read, write := io.Pipe()
 	defer write.Close()
-	go write.Write(bytes.Repeat([]byte("0123456789abcdef"), 1<<18))
+	go func() { _, _ = write.Write(bytes.Repeat([]byte("0123456789abcdef"), 1<<18)) }()
 	req, _ := http.NewRequest(http.MethodPost, "https://"+address+names.PathUpload, read)
 	req.Header.Set(names.HeaderIdentity, "mine")
 	req.Header.Set(names.HeaderLength, "8388608")
-	go client.Do(req)
+	go func() {
+		if resp, err := client.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
 	waitForJournal(t, target, 1<<20)
-	server.Process.Signal(syscall.SIGTERM)
+	_ = server.Process.Signal(syscall.SIGTERM)
 	if code, msg := target.wait(server); code != 1 || msg.Text() == "" {
 		t.Fatalf("exit %d, %s", code, msg.Text())
 	}
@@ -245,8 +249,12 @@ func TestUploadServerIsTerminated(t *testing.T) {
 	waitForPort(t, address)
 	req, _ = http.NewRequest(http.MethodHead, "https://"+address+names.PathUpload, nil)
 	resp, err := client.Do(req)
-	if err != nil || resp.Header.Get(names.HeaderIdentity) != "mine" || resp.Header.Get(names.HeaderOffset) == "0" {
-		t.Fatalf("%v, %v", resp, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.Header.Get(names.HeaderIdentity) != "mine" || resp.Header.Get(names.HeaderOffset) == "0" {
+		t.Fatalf("%v", resp.Header)
 	}
 }
 
@@ -255,8 +263,8 @@ func TestImportOfArchive(t *testing.T) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, name := range []string{"one.txt", "deep/two.txt"} {
-		w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(name)), Typeflag: tar.TypeReg})
-		io.WriteString(w, name)
+		_ = w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(name)), Typeflag: tar.TypeReg})
+		_, _ = io.WriteString(w, name)
 	}
 	w.Close()
 	file := filepath.Join(dir, "files.tar")

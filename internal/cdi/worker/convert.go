@@ -203,7 +203,7 @@ func (c *conversion) follow(r io.Reader) {
 			c.progress(v)
 		}
 	}
-	io.Copy(io.Discard, r)
+	_, _ = io.Copy(io.Discard, r)
 }
 
 func toolError(ctx context.Context, target string, err error, text string) error {

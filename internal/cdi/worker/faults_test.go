@@ -112,7 +112,7 @@ func bomb(t *testing.T, file string) {
 	z, _ := gzip.NewWriterLevel(f, gzip.BestSpeed)
 	zeros := make([]byte, 1<<20)
 	for range 1024 {
-		z.Write(zeros)
+		_, _ = z.Write(zeros)
 	}
 	z.Close()
 }
@@ -140,7 +140,7 @@ func TestServersFaults(t *testing.T) {
 		}, fatal: true, text: "not followed"},
 		"half": {answer: func(w http.ResponseWriter, _ *http.Request) bool {
 			w.Header().Set("Content-Length", "4194304")
-			w.Write(make([]byte, 100_000))
+			_, _ = w.Write(make([]byte, 100_000))
 			return true
 		}, text: "ended after 100000 of 4194304 bytes"},
 		"nobody there": {url: "http://127.0.0.1:1/disk.raw", text: "given up after 3 attempts"},
@@ -189,7 +189,7 @@ func TestSourceThatChanges(t *testing.T) {
 			// The same size and another content, as a nightly build has.
 			raw, _ := os.ReadFile(im.raw)
 			copy(raw, bytes.Repeat([]byte("new"), 1000))
-			os.WriteFile(im.raw, raw, 0o600)
+			_ = os.WriteFile(im.raw, raw, 0o600)
 		}
 		return false
 	}
@@ -239,7 +239,7 @@ func TestScratchIsAskedForAndUsed(t *testing.T) {
 func dense(t *testing.T, im images) {
 	t.Helper()
 	raw := make([]byte, im.size)
-	rand.NewChaCha8([32]byte{}).Read(raw)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(raw)
 	if err := os.WriteFile(im.raw, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func TestHeadersAndPassword(t *testing.T) {
 		user, password, _ := r.BasicAuth()
 		if user != "me" || password != "secret" || r.Header.Get("X-One") != "1" || r.Header.Get("X-Two") != "2" {
 			w.WriteHeader(http.StatusUnauthorized)
-			io.WriteString(w, "no")
+			_, _ = io.WriteString(w, "no")
 			return true
 		}
 		return false

@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 			}
 		}
 		code := inPod(root).Run(ctx, os.Getenv(envCommand))
-		os.WriteFile(filepath.Join(root, "memory"), []byte(fmt.Sprint(peak())), 0o600)
+		_ = os.WriteFile(filepath.Join(root, "memory"), []byte(fmt.Sprint(peak())), 0o600)
 		os.Exit(code)
 	}
 	os.Exit(m.Run())
@@ -58,10 +58,10 @@ func peak() int64 {
 	var own int64
 	status, _ := os.ReadFile("/proc/self/status")
 	if _, rest, ok := bytes.Cut(status, []byte("VmHWM:")); ok {
-		fmt.Sscanf(string(rest), "%d", &own)
+		_, _ = fmt.Sscanf(string(rest), "%d", &own)
 	}
 	var children syscall.Rusage
-	syscall.Getrusage(syscall.RUSAGE_CHILDREN, &children)
+	_ = syscall.Getrusage(syscall.RUSAGE_CHILDREN, &children)
 	return (own + children.Maxrss) << 10
 }
 
@@ -117,16 +117,16 @@ func (p *pod) start(command string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	p.t.Cleanup(func() { cmd.Process.Kill() })
+	p.t.Cleanup(func() { _ = cmd.Process.Kill() })
 	return cmd
 }
 
 // wait ends a run: its exit code and its message.
 func (p *pod) wait(cmd *exec.Cmd) (int, names.TerminationMessage) {
 	p.t.Helper()
-	cmd.Wait()
+	_ = cmd.Wait()
 	if raw, err := os.ReadFile(filepath.Join(p.root, "memory")); err == nil {
-		fmt.Sscan(string(raw), &p.maxRSS)
+		_, _ = fmt.Sscan(string(raw), &p.maxRSS)
 	}
 	raw, _ := os.ReadFile(filepath.Join(p.root, "termination"))
 	return cmd.ProcessState.ExitCode(), names.ParseTermination(string(raw))

@@ -64,7 +64,7 @@ func compress(t *testing.T, file, kind string) {
 			t.Fatal(err)
 		}
 		z := gzip.NewWriter(out)
-		io.Copy(z, in)
+		_, _ = io.Copy(z, in)
 		z.Close()
 		out.Close()
 		return
@@ -92,7 +92,7 @@ func TestImportGoesOnAfterKill(t *testing.T) {
 				t.Fatalf("the importer does not read on\n%s", p.log)
 			}
 			waitForJournal(t, p, st.Size()/5)
-			cmd.Process.Kill()
+			_ = cmd.Process.Kill()
 			p.wait(cmd)
 			server.hold.Store(0)
 			msg := p.mustImport()
@@ -117,6 +117,6 @@ func fileSum(t *testing.T, file string) string {
 	}
 	defer f.Close()
 	h := sha256.New()
-	io.Copy(h, f)
+	_, _ = io.Copy(h, f)
 	return hex.EncodeToString(h.Sum(nil))
 }

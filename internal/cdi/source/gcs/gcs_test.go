@@ -46,11 +46,11 @@ func google(t *testing.T, tokenStatus int) *httptest.Server {
 	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
 		if tokenStatus != http.StatusOK || strings.Count(r.FormValue("assertion"), ".") != 2 {
 			w.WriteHeader(tokenStatus)
-			io.WriteString(w, `{"error":"invalid_grant"}`)
+			_, _ = io.WriteString(w, `{"error":"invalid_grant"}`)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		io.WriteString(w, `{"access_token":"open","token_type":"Bearer","expires_in":3600}`)
+		_, _ = io.WriteString(w, `{"access_token":"open","token_type":"Bearer","expires_in":3600}`)
 	})
 	mux.HandleFunc("GET /images/private", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer open" {

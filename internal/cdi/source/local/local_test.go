@@ -16,17 +16,17 @@ func TestFind(t *testing.T) {
 		make func(dir string)
 		good bool
 	}{
-		"one file": {func(d string) { os.WriteFile(filepath.Join(d, "disk.qcow2"), []byte("0123456789"), 0o600) }, true},
+		"one file": {func(d string) { _ = os.WriteFile(filepath.Join(d, "disk.qcow2"), []byte("0123456789"), 0o600) }, true},
 		"none":     {func(string) {}, false},
 		"two": {func(d string) {
-			os.WriteFile(filepath.Join(d, "a"), nil, 0o600)
-			os.WriteFile(filepath.Join(d, "b"), nil, 0o600)
+			_ = os.WriteFile(filepath.Join(d, "a"), nil, 0o600)
+			_ = os.WriteFile(filepath.Join(d, "b"), nil, 0o600)
 		}, false},
-		"link":      {func(d string) { os.Symlink("/etc/passwd", filepath.Join(d, "a")) }, false},
+		"link":      {func(d string) { _ = os.Symlink("/etc/passwd", filepath.Join(d, "a")) }, false},
 		"no folder": {func(d string) { os.Remove(d) }, false},
 		"folder is a link": {func(d string) {
 			os.Remove(d)
-			os.Symlink("/etc", d)
+			_ = os.Symlink("/etc", d)
 		}, false},
 	}
 	for name, c := range cases {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -47,7 +46,7 @@ func tarLayer(t *testing.T, list files) v1.Layer {
 		if err := w.WriteHeader(header); err != nil {
 			t.Fatal(err)
 		}
-		io.WriteString(w, f.content)
+		_, _ = io.WriteString(w, f.content)
 	}
 	w.Close()
 	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
@@ -97,7 +96,7 @@ func newServer(t *testing.T) *server {
 		}
 		inner.ServeHTTP(w, r)
 	}))
-	s.Server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	t.Cleanup(s.Close)
 	return s
 }
@@ -290,7 +289,7 @@ func TestArchive(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := tar.NewWriter(f)
-	if err := w.AddFS(os.DirFS(filepath.Join(dir, "layout")).(fs.FS)); err != nil {
+	if err := w.AddFS(os.DirFS(filepath.Join(dir, "layout"))); err != nil {
 		t.Fatal(err)
 	}
 	w.Close()

@@ -39,7 +39,7 @@ type cutWriter struct {
 func (w *cutWriter) Write(p []byte) (int, error) {
 	if w.cut && w.n+len(p) > w.c.n {
 		p = p[:w.c.n-w.n]
-		w.ResponseWriter.Write(p)
+		_, _ = w.ResponseWriter.Write(p)
 		http.NewResponseController(w.ResponseWriter).Flush()
 		w.c.sent.Add(int64(len(p)))
 		panic(http.ErrAbortHandler)
@@ -121,7 +121,7 @@ func TestRegionTheServerWants(t *testing.T) {
 		regions = append(regions, region)
 		if region != "eu-north-7" {
 			w.WriteHeader(http.StatusBadRequest)
-			io.WriteString(w, "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-north-7</Region></Error>")
+			_, _ = io.WriteString(w, "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-north-7</Region></Error>")
 			return
 		}
 		http.ServeContent(w, r, "x", time.Unix(1, 0), strings.NewReader("image"))

@@ -18,7 +18,7 @@ func status(u *url.URL, resp *http.Response) error {
 	where := u.Redacted()
 	switch code := resp.StatusCode; {
 	case code == http.StatusUnauthorized:
-		return source.Fatalf(source.ReasonDenied, "%s: 401 unauthorized: give the source a secretRef with accessKeyId and secretKey that the server accepts%s", where, detail(resp))
+		return source.Fatalf(source.ReasonDenied, "%s: the server answers 401: give the source a secretRef with accessKeyId and secretKey that the server accepts%s", where, detail(resp))
 	case code == http.StatusForbidden:
 		return source.Fatalf(source.ReasonDenied, "%s: 403 forbidden: these credentials (or none) may not read the file: check the secretRef and the server's permissions%s", where, detail(resp))
 	case code == http.StatusNotFound || code == http.StatusGone:

@@ -46,7 +46,7 @@ func (f *faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	from, status := int64(0), http.StatusOK
 	condition := r.Header.Get("If-Range")
 	if spec := r.Header.Get("Range"); spec != "" && !f.noRanges && (condition == "" || condition == f.tag) {
-		fmt.Sscanf(spec, "bytes=%d-", &from)
+		_, _ = fmt.Sscanf(spec, "bytes=%d-", &from)
 		status = http.StatusPartialContent
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, int64(len(f.data))-1+f.lie, int64(len(f.data))+f.lie))
 		if from >= int64(len(f.data)) {
@@ -83,7 +83,7 @@ func (f *faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func random(n int) []byte {
 	b := make([]byte, n)
 	g := rand.NewChaCha8([32]byte{1})
-	g.Read(b)
+	_, _ = g.Read(b)
 	return b
 }
 
@@ -205,7 +205,7 @@ func TestStatusCodes(t *testing.T) {
 		server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			requests.Add(1)
 			w.WriteHeader(code)
-			io.WriteString(w, "because\nof this")
+			_, _ = io.WriteString(w, "because\nof this")
 		}))
 		_, _, err := read(t, open(t, server), quick())
 		_, fatal := source.Fatal(err)

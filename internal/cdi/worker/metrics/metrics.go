@@ -56,7 +56,7 @@ func (p *Progress) Percent() float64 { return math.Float64frombits(p.percent.Loa
 func (p *Progress) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	owner := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(p.owner)
-	fmt.Fprintf(w, "# HELP %[1]s Percent of the work that is done\n# TYPE %[1]s counter\n%[1]s{%[2]s=\"%[3]s\"} %[4]g\n", p.name, names.MetricOwnerLabel, owner, p.Percent())
+	_, _ = fmt.Fprintf(w, "# HELP %[1]s Percent of the work that is done\n# TYPE %[1]s counter\n%[1]s{%[2]s=\"%[3]s\"} %[4]g\n", p.name, names.MetricOwnerLabel, owner, p.Percent())
 }
 
 // Serve answers on address until ctx ends.
@@ -73,7 +73,7 @@ func (p *Progress) Serve(ctx context.Context, address string) (net.Addr, error) 
 	mux.Handle("GET "+names.PathMetrics, p)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}}
 	context.AfterFunc(ctx, func() { server.Close() })
-	go server.ServeTLS(l, "", "")
+	go func() { _ = server.ServeTLS(l, "", "") }()
 	return l.Addr(), nil
 }
 

@@ -66,9 +66,12 @@ func FuzzSession(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x03IHAVEOPT\x00\x00\x00\x07\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, input []byte) {
 		client, server := net.Pipe()
-		server.SetDeadline(time.Now().Add(5 * time.Second))
-		go io.Copy(io.Discard, client)
-		go func() { client.Write(input); client.Close() }()
+		_ = server.SetDeadline(time.Now().Add(5 * time.Second))
+		go func() { _, _ = io.Copy(io.Discard, client) }()
+		go func() {
+			_, _ = client.Write(input)
+			_ = client.Close()
+		}()
 		s := &session{conn: server, export: Export{Reader: bytes.NewReader(make([]byte, 100)), Size: 100}}
 		if err := s.run(); err == nil && len(input) < 20 {
 			t.Fatal("a session of nothing ended well")
