@@ -147,6 +147,10 @@ func mapper() meta.RESTMapper {
 		// A cache limited to one namespace asks for the scope of the list's kind.
 		{corev1.SchemeGroupVersion, "PodList", "pod", meta.RESTScopeNamespace},
 		{corev1.SchemeGroupVersion, "Node", "node", meta.RESTScopeRoot},
+		// Instance types and preferences are inferred from their labels.
+		{corev1.SchemeGroupVersion, "PersistentVolumeClaim", "persistentvolumeclaim", meta.RESTScopeNamespace},
+		{schema.GroupVersion{Group: "cdi.kubevirt.io", Version: "v1beta1"}, "DataVolume", "datavolume", meta.RESTScopeNamespace},
+		{schema.GroupVersion{Group: "cdi.kubevirt.io", Version: "v1beta1"}, "DataSource", "datasource", meta.RESTScopeNamespace},
 		{authorizationv1.SchemeGroupVersion, "SubjectAccessReview", "subjectaccessreview", meta.RESTScopeRoot},
 		{appsv1.SchemeGroupVersion, "ControllerRevision", "controllerrevision", meta.RESTScopeNamespace},
 		{instancetypev1beta1.SchemeGroupVersion, "VirtualMachineInstancetype", "virtualmachineinstancetype", meta.RESTScopeNamespace},

@@ -2,6 +2,7 @@ package review
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -9,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	v1 "kubevirt.io/api/core/v1"
 
+	"virtctl/internal/instancetype"
 	"virtctl/internal/server/api/admission/defaults"
 )
 
@@ -26,10 +28,31 @@ func (s *Server) mutateVM(ctx context.Context, r *admissionv1.AdmissionRequest) 
 		}
 	}
 	before := vm.DeepCopy()
+	if vm.Namespace == "" {
+		vm.Namespace, before.Namespace = r.Namespace, r.Namespace
+	}
+	if refused := s.infer(ctx, vm); refused != nil {
+		return refused
+	}
 	if err := defaults.VM(ctx, vm, r.Operation == admissionv1.Create, s.Config.Get(), s.Expander); err != nil {
 		return failed(err)
 	}
 	return patched(changes(&before.ObjectMeta, &vm.ObjectMeta, before.Spec, vm.Spec))
+}
+
+// infer settles references to instance types and preferences that go with a volume's contents.
+func (s *Server) infer(ctx context.Context, vm *v1.VirtualMachine) *admissionv1.AdmissionResponse {
+	err := instancetype.Infer(ctx, s.Client, vm)
+	var missing *instancetype.InferError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &missing):
+		return denied([]metav1.StatusCause{{
+			Type: metav1.CauseTypeFieldValueNotFound, Field: "spec." + missing.Field + ".inferFromVolume", Message: missing.Error(),
+		}})
+	}
+	return failed(err)
 }
 
 // changes replaces metadata and spec as a whole where they differ.

@@ -48,6 +48,7 @@ func VM(in VMInput) []metav1.StatusCause {
 		dataVolumes(c, spec, &in.VM.Spec)
 		if in.Effective != nil {
 			judge(c, template.Child("spec"), in.Effective)
+			immovable(c, template.Child("spec"), &in.VM.Spec, in.Effective)
 		}
 	}
 	if in.Old != nil {
