@@ -40,7 +40,7 @@ func shown(page string) map[string]bool {
 			continue
 		}
 		_, command, found := strings.Cut(line, "virtctl ")
-		if !block || !found || strings.HasPrefix(line, "#") || strings.Contains(command, "...") {
+		if !block || !found || strings.HasPrefix(line, "#") || strings.ContainsAny(command, "'\"$") || strings.Contains(command, "...") {
 			continue
 		}
 		for _, end := range []string{" > ", " | ", " && ", " #"} {

@@ -201,7 +201,7 @@ func (s *sender) ask(ctx context.Context) (standing, error) {
 	}
 	resp, err := s.door.http.Do(req)
 	if err != nil {
-		return standing{}, &againError{err: broken(err)}
+		return standing{}, &againError{err: s.broken(err)}
 	}
 	_ = resp.Body.Close()
 	switch resp.StatusCode {
@@ -260,7 +260,7 @@ func (s *sender) post(ctx context.Context, from standing) error {
 	}
 	resp, err := s.door.http.Do(req)
 	if err != nil {
-		return &againError{err: broken(err)}
+		return &againError{err: s.broken(err)}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
@@ -325,13 +325,14 @@ type againError struct {
 func (e *againError) Error() string { return e.err.Error() }
 func (e *againError) Unwrap() error { return e.err }
 
-// broken is an error of the connection, in words for people and with its cause for the exit code.
-func broken(err error) error { return &brokenError{err} }
-
-type brokenError struct{ err error }
-
-func (e *brokenError) Error() string { return "the connection broke: " + short(e.err) }
-func (e *brokenError) Unwrap() error { return e.err }
+// broken is an error of the connection. Its cause is left out: hints about the API server would not fit a proxy.
+func (s *sender) broken(err error) error {
+	text := "the connection to " + s.door.address + " broke: " + short(err)
+	if strings.Contains(text, "x509:") && s.door.fetch != nil {
+		text += "; --insecure does without checking the certificate"
+	}
+	return problem.New(problem.Unreachable, "%s", text)
+}
 
 // refusal tells what the server's answer means.
 func (s *sender) refusal(code int, text string) error {

@@ -1,21 +1,24 @@
 package testapi
 
-import "net/http"
+import (
+	"net/http"
+	"time"
+)
 
 // reboot makes a guest's agent go and come back, if it has one.
 func (s *Server) reboot(c *call) {
-	agent := func(status, since string) {
+	agent := func(status string) {
 		vmi, ok := s.store.get(vmiBucket, c.ns, c.name)
 		if !ok {
 			return
 		}
 		connected := condition("AgentConnected", status, "", "")
-		connected["lastTransitionTime"] = since
+		connected["lastTransitionTime"] = time.Unix(number(metaOf(vmi)["generation"])+int64(len(s.Requests())), 0).UTC().Format(time.RFC3339)
 		statusOf(vmi)["conditions"] = []any{condition("Ready", "True", "", ""), connected}
 		s.store.put(vmiBucket, vmi)
 	}
-	agent("False", "2026-01-01T00:00:01Z")
-	agent("True", "2026-01-01T00:00:02Z")
+	agent("False")
+	agent("True")
 }
 
 // graph answers with the machine and its launcher pod.

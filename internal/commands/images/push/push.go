@@ -56,7 +56,8 @@ func Run(ctx context.Context, f *factory.Factory, opts *Options, files []string)
 	for _, file := range files {
 		pushed, err := images.Push(ctx, file, opts.Registry, images.PushOptions{Insecure: opts.Insecure, Tag: opts.Tag, Progress: progress})
 		if err != nil {
-			failed = append(failed, err)
+			// A registry's error says nothing of the cluster, nor do hints about it.
+			failed = append(failed, problem.New(problem.Failure, "%s", err))
 		}
 		done = append(done, pushed...)
 	}
