@@ -320,6 +320,17 @@ func text(m names.TerminationMessage) string {
 	return strings.TrimPrefix(m.Text(), names.MessageErrorPrefix)
 }
 
+// journal is how many of the source's bytes are safe.
+func (p *pod) journal() int64 {
+	p.t.Helper()
+	v := volume.Volume{StateDir: filepath.Join(p.root, "data")}
+	e := v.Journal().Load()
+	if e == nil {
+		p.t.Fatal("nothing was kept to go on from")
+	}
+	return e.Checkpoint.Offset
+}
+
 // waitForJournal waits until a checkpoint of at least so many bytes is kept. One is taken when data comes, and not before the last one is
 // safe: what came meanwhile is in the next.
 func waitForJournal(t *testing.T, p *pod, offset int64) {
