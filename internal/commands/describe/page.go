@@ -16,6 +16,7 @@ import (
 	"virtctl/internal/commands/output"
 	"virtctl/internal/commands/reason"
 	"virtctl/internal/commands/terminal"
+	"virtctl/internal/migrationprogress"
 )
 
 // page prints one machine.
@@ -191,10 +192,21 @@ func (p *page) migrations() error {
 		}
 		rows = append(rows, []string{
 			one.Name, string(one.Status.Phase), first(state.SourceNode, "-"), first(state.TargetNode, "-"),
-			output.Age(one.CreationTimestamp, p.now), oneLine(state.FailureReason),
+			output.Age(one.CreationTimestamp, p.now), howItWent(&one),
 		})
 	}
-	return p.section("Last migrations", []string{"NAME", "PHASE", "FROM", "TO", "AGE", "REASON"}, rows)
+	return p.section("Last migrations", []string{"NAME", "PHASE", "FROM", "TO", "AGE", "HOW IT ENDED"}, rows)
+}
+
+// howItWent is why a migration failed, or how long the guest stood still.
+func howItWent(m *kubevirtv1.VirtualMachineInstanceMigration) string {
+	if m.Status.Phase == kubevirtv1.MigrationFailed {
+		return oneLine(await.EndedBecause(m))
+	}
+	if progress := migrationprogress.Of(m.Annotations, m.UID); progress != nil && progress.DowntimeMillis > 0 {
+		return fmt.Sprintf("%dMi sent, the guest stood still for %d ms", progress.ProcessedBytes>>20, progress.DowntimeMillis)
+	}
+	return ""
 }
 
 func (p *page) eventList() error {

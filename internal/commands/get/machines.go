@@ -2,6 +2,7 @@ package get
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -11,7 +12,9 @@ import (
 	kubevirtv1 "kubevirt.io/api/core/v1"
 
 	"virtctl/internal/client"
+	"virtctl/internal/commands/await"
 	"virtctl/internal/commands/output"
+	"virtctl/internal/migrationprogress"
 )
 
 const unknown = "<none>"
@@ -93,10 +96,26 @@ func migrations() view {
 			{"FROM", false, func(m *migration, _ *facts) string { return or(stateOf(m).SourceNode) }},
 			{"TO", false, func(m *migration, _ *facts) string { return or(stateOf(m).TargetNode) }},
 			{"TOOK", true, func(m *migration, in *facts) string { return took(stateOf(m), in.q.now) }},
-			{"REASON", true, func(m *migration, _ *facts) string { return or(stateOf(m).FailureReason) }},
+			{"SENT", true, func(m *migration, _ *facts) string { return sent(migrationprogress.Of(m.Annotations, m.UID)) }},
+			{"DOWNTIME", true, func(m *migration, _ *facts) string { return downtime(migrationprogress.Of(m.Annotations, m.UID)) }},
+			{"REASON", true, func(m *migration, _ *facts) string { return or(await.EndedBecause(m)) }},
 			{"AGE", false, func(m *migration, in *facts) string { return output.Age(m.CreationTimestamp, in.q.now) }},
 		},
 	}
+}
+
+func sent(p *migrationprogress.Progress) string {
+	if p == nil {
+		return unknown
+	}
+	return fmt.Sprintf("%dMi", p.ProcessedBytes>>20)
+}
+
+func downtime(p *migrationprogress.Progress) string {
+	if p == nil || p.DowntimeMillis == 0 {
+		return unknown
+	}
+	return fmt.Sprintf("%dms", p.DowntimeMillis)
 }
 
 func stateOf(m *kubevirtv1.VirtualMachineInstanceMigration) *kubevirtv1.VirtualMachineInstanceMigrationState {
