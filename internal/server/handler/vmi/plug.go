@@ -50,10 +50,15 @@ func (s *session) plug(ctx context.Context) (map[string]status.Plug, error) {
 			plugs[volume] = p
 		}
 	}
-	for i := range s.vmi.Status.VolumeStatus {
-		v := &s.vmi.Status.VolumeStatus[i]
+	volumes := slices.Clone(s.vmi.Status.VolumeStatus) // a write on the way brings a newer object
+	for i := range volumes {
+		v := &volumes[i]
 		if v.HotplugVolume == nil || s.view.Peer == nil {
 			continue
+		}
+		// The volume before may have changed the domain; without its document nobody knows what the guest has.
+		if err := s.learn(ctx); err != nil {
+			return plugs, err
 		}
 		switch {
 		case v.MemoryDumpVolume != nil && (v.Phase == v1.HotplugVolumeAttachedToNode || v.Phase == v1.MemoryDumpVolumeInProgress):
