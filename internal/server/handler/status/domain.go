@@ -69,10 +69,23 @@ func ParseDomain(doc string) (*Domain, error) {
 		}
 		if name, ok := strings.CutPrefix(disk.Alias.Name, "ua-"); ok && len(name) <= maxWord && len(disk.Target.Dev) <= maxWord {
 			d.Targets[name] = disk.Target.Dev
-			d.Full[name] = disk.Source != nil
+			d.Full[name] = hasMedium(disk.Source)
 		}
 	}
 	return d, nil
+}
+
+// hasMedium tells an empty drive, whose source libvirt writes without a name, from others.
+func hasMedium(source *libvirtxml.DomainDiskSource) bool {
+	switch {
+	case source == nil:
+		return false
+	case source.File != nil:
+		return source.File.File != ""
+	case source.Block != nil:
+		return source.Block.Dev != ""
+	}
+	return true
 }
 
 // toBytes knows the units libvirt writes.
