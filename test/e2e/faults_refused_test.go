@@ -14,7 +14,7 @@ func TestWhatIsNotThereIsSaid(t *testing.T) {
 	picture := t.TempDir() + "/x.png"
 	for _, args := range [][]string{
 		{"start", "nobody"}, {"stop", "nobody"}, {"console", "nobody"}, {"describe", "nobody"}, {"pause", "vm", "nobody"},
-		{"vnc", "screenshot", "nobody", "-f", picture}, {"port-forward", "vm/nobody", "0:80"}, {"stop", "nobody", "-n", "nowhere"},
+		{"vnc", "screenshot", "nobody", "-f", picture}, {"stop", "nobody", "-n", "nowhere"},
 	} {
 		j.refused(3, `there is no virtual machine "nobody"`, args...)
 	}
