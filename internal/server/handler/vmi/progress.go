@@ -47,8 +47,8 @@ func (s *session) arrival(ctx context.Context) *migrationprogress.Progress {
 		return nil
 	}
 	p, err := s.view.Peer.Client.Arrival(ctx)
-	if err != nil {
-		return nil // an older launcher, or a guest that ended at once
+	if err != nil || p.TotalBytes == 0 {
+		return nil // an older launcher, a guest that ended at once, or libvirt has not drawn up the account yet
 	}
 	return s.progress(p)
 }
