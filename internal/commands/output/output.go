@@ -8,9 +8,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/client-go/util/jsonpath"
 	sigsjson "sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
 
 	"virtctl/internal/client"
 	"virtctl/internal/commands/problem"
@@ -86,11 +87,7 @@ func (o *Flag) Value(streams *terminal.Streams, value any) error {
 	}
 	switch format, expression, _ := strings.Cut(o.Format, "="); format {
 	case JSON:
-		body, err := json.MarshalIndent(plain, "", "    ")
-		if err != nil {
-			return fmt.Errorf("print as json: %w", err)
-		}
-		streams.Print("%s\n", body)
+		return through(streams, &printers.JSONPrinter{}, plain)
 	case Path:
 		parsed, err := parsePath(expression)
 		if err != nil {
@@ -101,11 +98,19 @@ func (o *Flag) Value(streams *terminal.Streams, value any) error {
 		}
 		streams.Print("\n")
 	default:
-		body, err := yaml.Marshal(plain)
-		if err != nil {
-			return fmt.Errorf("print as yaml: %w", err)
-		}
-		streams.Print("%s", body)
+		return through(streams, &printers.YAMLPrinter{}, plain)
+	}
+	return nil
+}
+
+// through prints with kubectl's own printers, so that both write the same text.
+func through(streams *terminal.Streams, printer printers.ResourcePrinter, plain any) error {
+	body, err := json.Marshal(plain)
+	if err != nil {
+		return fmt.Errorf("encode for printing: %w", err)
+	}
+	if err := printer.PrintObj(&runtime.Unknown{Raw: body}, streams.Out); err != nil {
+		return fmt.Errorf("print: %w", err)
 	}
 	return nil
 }
