@@ -81,7 +81,8 @@ func importLife(cl *cluster) {
 	cl.kubelet(pod, corev1.PodRunning, running(), 0)
 	cl.awaitPhase("lab", "root", cdi.ImportInProgress)
 	done := names.MessageImportComplete
-	cl.kubelet(pod, corev1.PodSucceeded, ended(0, "Completed", names.TerminationMessage{
+	// kubelet reports the container's end before the pod's.
+	cl.kubelet(pod, corev1.PodRunning, ended(0, "Completed", names.TerminationMessage{
 		Message: &done, Digest: "sha256:abc", Length: 42, Labels: map[string]string{names.LabelDefaultInstancetype: "u1.small", "evil": "x"},
 	}), 0)
 	got := cl.awaitPhase("lab", "root", cdi.Succeeded)
@@ -97,6 +98,11 @@ func importLife(cl *cluster) {
 	c = cl.claim("lab", "root")
 	if c.Annotations[names.AnnContentDigest] != "sha256:abc" || c.Labels[names.LabelDefaultInstancetype] != "u1.small" || c.Labels["evil"] != "" {
 		cl.t.Errorf("claim %v %v", c.Annotations, c.Labels)
+	}
+	for _, w := range cl.events("lab", "root") {
+		if w.Type == corev1.EventTypeWarning {
+			cl.t.Errorf("a success worries people: %s %s", w.Reason, w.Message)
+		}
 	}
 	if got.Annotations[names.AnnUsePopulator] != "false" {
 		cl.t.Error("the DataVolume does not say that it needs no populator")
@@ -285,4 +291,14 @@ func (cl *cluster) permit(fromNamespace, from, toNamespace, to string) string {
 		cl.t.Fatal(err)
 	}
 	return text
+}
+
+// events are what was told about an object.
+func (cl *cluster) events(namespace, name string) []corev1.Event {
+	cl.t.Helper()
+	var list corev1.EventList
+	if err := cl.c.List(context.Background(), &list, client.InNamespace(namespace), client.MatchingFields{"involvedObject.name": name}); err != nil {
+		cl.t.Fatal(err)
+	}
+	return list.Items
 }

@@ -40,7 +40,8 @@ func (r *Reconciler) watchImport(ctx context.Context, p *pass) error {
 	case e.message.Fatal:
 		r.giveUp(p, e, "")
 		return r.deletePod(ctx, p.pod)
-	case e.code == 0 && p.pod.Status.Phase == corev1.PodSucceeded:
+	case e.code == 0:
+		// The pod's own phase follows a moment later.
 		r.succeeded(p, e)
 		return nil // the write brings us back to clean up
 	}

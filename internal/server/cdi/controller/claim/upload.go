@@ -148,7 +148,7 @@ func (r *Reconciler) followServer(ctx context.Context, p *pass, event, message s
 		a[names.AnnPodReady] = no
 		r.giveUp(p, e, "")
 		return r.deletePod(ctx, p.pod)
-	case e.code == 0 && p.pod.Status.Phase == corev1.PodSucceeded:
+	case e.code == 0:
 		outcome(p.claim, &e.message)
 		labels(p.claim, &e.message)
 		a[names.AnnPodPhase], a[names.AnnPodReady] = string(corev1.PodSucceeded), no
