@@ -35,27 +35,26 @@ func DiskDevice(vmi *v1.VirtualMachineInstance, volume string, facts wire.DiskFa
 	return "", invalid(devicesPath().Child("disks"), "no disk is named %q", volume)
 }
 
-// EmptyDrive is the XML that takes the medium out of a drive.
-func EmptyDrive(vmi *v1.VirtualMachineInstance, volume string) (string, error) {
-	b, err := newBuilder(vmi, Input{})
+// Medium is the XML that puts a disc into a running domain's drive, or with no facts takes it out. Everything else stays as the
+// domain has it: libvirt changes nothing but the source.
+func Medium(doc, volume string, facts *wire.DiskFacts) (string, error) {
+	device, err := DiskOf(doc, volume)
 	if err != nil {
 		return "", err
 	}
-	for i := range b.spec.Devices.Disks {
-		if b.spec.Devices.Disks[i].Name != volume || b.spec.Devices.Disks[i].CDRom == nil {
-			continue
-		}
-		disk, err := b.disk(i, nil, DiskTargets(vmi)[volume])
-		if err != nil {
-			return "", err
-		}
-		doc, err := disk.Marshal()
-		if err != nil {
-			return "", fmt.Errorf("write drive %s: %w", volume, err)
-		}
-		return doc, nil
+	var drive libvirtxml.DomainDisk
+	if err := drive.Unmarshal(device); err != nil {
+		return "", fmt.Errorf("read drive %s: %w", volume, err)
 	}
-	return "", invalid(devicesPath().Child("disks"), "no drive is named %q", volume)
+	drive.Source, drive.BackingStore = nil, nil
+	if facts != nil {
+		drive.Source = sourceOf(facts.Path, facts.Block)
+	}
+	out, err := drive.Marshal()
+	if err != nil {
+		return "", fmt.Errorf("write drive %s: %w", volume, err)
+	}
+	return out, nil
 }
 
 // DiskOf finds the device of a volume in a domain's document.

@@ -6,6 +6,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	v1 "kubevirt.io/api/core/v1"
+
+	"virtctl/internal/libvirt/wire"
 )
 
 func growing(guest string) *v1.VirtualMachineInstance {
@@ -57,9 +59,15 @@ func TestDiskOf(t *testing.T) {
 	if _, err := DiskOf(doc, "other"); err == nil {
 		t.Error("a disk that is not there was found")
 	}
-	vmi := &v1.VirtualMachineInstance{}
-	vmi.Spec.Domain.Devices.Disks = []v1.Disk{{Name: "cd", DiskDevice: v1.DiskDevice{CDRom: &v1.CDRomTarget{Bus: v1.DiskBusSATA}}}}
-	if out, err := EmptyDrive(vmi, "cd"); err != nil || strings.Contains(out, "<source") || !strings.Contains(out, `device="cdrom"`) {
-		t.Errorf("%q, %v", out, err)
+	const drive = `<domain type="qemu"><devices><disk type="file" device="cdrom"><driver name="qemu" type="raw" cache="none"></driver>` +
+		`<source index="2"></source><target dev="sda" bus="sata"></target><readonly></readonly><alias name="ua-cd"></alias></disk></devices></domain>`
+	if out, err := Medium(drive, "cd", nil); err != nil || strings.Contains(out, "<source") || !strings.Contains(out, `cache="none"`) {
+		t.Errorf("taken out: %q, %v", out, err)
+	}
+	if out, err := Medium(drive, "cd", &wire.DiskFacts{Path: "/x.img"}); err != nil || !strings.Contains(out, `<source file="/x.img">`) || !strings.Contains(out, `cache="none"`) {
+		t.Errorf("put in: %q, %v", out, err)
+	}
+	if out, err := Medium(drive, "cd", &wire.DiskFacts{Path: "/dev/x", Block: true}); err != nil || !strings.Contains(out, `type="block"`) {
+		t.Errorf("a device put in: %q, %v", out, err)
 	}
 }

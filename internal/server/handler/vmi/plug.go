@@ -95,20 +95,32 @@ func (s *session) plugIn(ctx context.Context, v *v1.VolumeStatus) (status.Plug, 
 	if err != nil {
 		return mounted, err
 	}
-	doc, err := domain.DiskDevice(s.vmi, v.Name, facts)
-	if err != nil {
-		return mounted, err
-	}
-	change := s.view.Peer.Client.Attach
-	if s.mem.domain != nil && s.mem.domain.Targets[v.Name] != "" {
-		change = s.view.Peer.Client.Update // a drive that was empty
-	}
-	if err := change(ctx, doc); err != nil {
+	if err := s.attach(ctx, v.Name, facts); err != nil {
 		return mounted, err
 	}
 	s.mem.domain = nil
 	ctrl.LoggerFrom(ctx).Info("plugged in", "vmi", s.ref.VMI, "volume", v.Name)
 	return status.Plug{Phase: v1.VolumeReady, Reason: reasonReady, Message: readyMessage(v.Name)}, nil
+}
+
+// attach gives the guest a disk, or puts it into the drive that waits for it.
+func (s *session) attach(ctx context.Context, volume string, facts wire.DiskFacts) error {
+	if s.mem.domain == nil || s.mem.domain.Targets[volume] == "" {
+		device, err := domain.DiskDevice(s.vmi, volume, facts)
+		if err != nil {
+			return err
+		}
+		return s.view.Peer.Client.Attach(ctx, device)
+	}
+	doc, err := s.view.Peer.Client.DomainXML(ctx, wire.DomainXMLRequest{})
+	if err != nil {
+		return err
+	}
+	drive, err := domain.Medium(doc, volume, &facts)
+	if err != nil {
+		return err
+	}
+	return s.view.Peer.Client.Update(ctx, drive)
 }
 
 func readyMessage(volume string) string {
@@ -243,7 +255,7 @@ func (s *session) detach(ctx context.Context, volume string) error {
 	}
 	for _, d := range s.vmi.Spec.Domain.Devices.Disks {
 		if d.Name == volume && d.CDRom != nil {
-			empty, err := domain.EmptyDrive(s.vmi, volume)
+			empty, err := domain.Medium(doc, volume, nil)
 			if err != nil {
 				return err
 			}
