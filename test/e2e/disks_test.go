@@ -65,8 +65,8 @@ func (j *journey) bootFrom(name, claim string) {
 // noWorkers fails when a worker, its service or its secret outlived its work.
 func (j *journey) noWorkers() {
 	j.Helper()
-	if left := j.kubectl("get", "pods,services,secrets", "-l", "app=containerized-data-importer", "-o", "name"); left != "" {
-		j.Errorf("left behind: %s", left)
+	if r := j.kubectlTry("", "wait", "pods,services,secrets", "-l", "app=containerized-data-importer", "--for=delete", "--timeout=30s"); r.Code != 0 {
+		j.Errorf("left behind: %s%s", r.Stdout, r.Stderr)
 	}
 }
 

@@ -110,9 +110,7 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, t *transfer, open 
 		failure = s.refuse(w, t, err)
 		return
 	}
-	if err := s.config.Volume.Journal().Remove(); err != nil {
-		s.config.Logf("%v", err)
-	}
+	// The journal stays, at its end: if the pod is killed before anybody has read its result, the next one need not be sent anything.
 	result = &Result{Result: res, Clone: t.clone()}
 	if len(res.Digest) > 0 {
 		w.Header().Set(names.HeaderDigest, "sha-256=:"+base64.StdEncoding.EncodeToString(res.Digest)+":")
@@ -210,6 +208,10 @@ func (s *Server) store(ctx context.Context, t *transfer, src io.Reader, opts str
 	}
 	if removed := os.Remove(v.SpoolFile()); err == nil && removed != nil {
 		return res, fmt.Errorf("remove the copy of the image: %w", removed)
+	}
+	if err == nil {
+		// What it goes on from, the copy, is gone.
+		return res, v.Journal().Remove()
 	}
 	if errors.As(err, &full) && v.Scratch == "" {
 		return res, errors.Join(&ScratchError{Bytes: max(t.length, opts.Available)}, v.Journal().Remove())

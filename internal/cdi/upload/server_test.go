@@ -132,6 +132,28 @@ func (g *target) offset() int64 {
 	return n
 }
 
+// The pod is killed after its answer, before anybody has read its result: the next one has everything already.
+func TestLostResult(t *testing.T) {
+	data := random(5 << 20)
+	g := newTarget(t).start()
+	length := fmt.Sprint(len(data))
+	header := []string{names.HeaderIdentity, "mine", names.HeaderLength, length}
+	if r := g.send(http.MethodPost, "/v1beta1/upload", bytes.NewReader(data), header...); r.StatusCode != 200 {
+		t.Fatalf("%s %s", r.Status, r.text)
+	}
+	g.mustEnd()
+	g.start()
+	if offset := g.offset(); offset != int64(len(data)) {
+		t.Fatalf("of %s bytes %d are safe", length, offset)
+	}
+	r := g.send(http.MethodPost, "/v1beta1/upload", http.NoBody, append(header, names.HeaderOffset, length)...)
+	if r.StatusCode != 200 || r.Header.Get(names.HeaderDigest) != digest(data) {
+		t.Fatalf("%s %v %s", r.Status, r.Header, r.text)
+	}
+	g.mustEnd()
+	g.disk(data)
+}
+
 // The client is killed, and then the pod: what arrived stays.
 func TestCutUploadGoesOn(t *testing.T) {
 	data := random(16 << 20)

@@ -117,9 +117,22 @@ func lastSeen(e *corev1.Event) time.Time {
 	return e.CreationTimestamp.Time
 }
 
-// processed waits until the cluster has made a disk of what it was sent.
+// processed waits until the cluster has made a disk of what it was sent. An upload server that was killed before anybody knew its
+// result is followed by one that waits: it is asked what it has, and sent what it lacks.
 func (j *job) processed(ctx context.Context) error {
-	state, err := j.follow(ctx, func(s volume.State) (bool, error) { return s.Filled(), nil })
+	var state volume.State
+	var err error
+	for again := true; again && err == nil; {
+		away := false
+		state, err = j.follow(ctx, func(s volume.State) (bool, error) {
+			away = away || !s.Ready()
+			again = away && s.Ready()
+			return s.Filled() || again, nil
+		})
+		if again && err == nil {
+			err = j.send(ctx)
+		}
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			err = j.left(err)

@@ -16,9 +16,12 @@ const (
 	DeviceKVM      corev1.ResourceName = "devices.kubevirt.io/kvm"
 	DeviceTUN      corev1.ResourceName = "devices.kubevirt.io/tun"
 	DeviceVhostNet corev1.ResourceName = "devices.kubevirt.io/vhost-net"
-	deviceVSOCK    corev1.ResourceName = "devices.kubevirt.io/vhost-vsock"
-	deviceSEV      corev1.ResourceName = "devices.kubevirt.io/sev"
-	deviceTDX      corev1.ResourceName = "devices.kubevirt.io/tdx"
+	// DeviceUserfaultfd is what the target of a post-copy migration needs.
+	DeviceUserfaultfd corev1.ResourceName = "devices.kubevirt.io/userfaultfd"
+
+	deviceVSOCK corev1.ResourceName = "devices.kubevirt.io/vhost-vsock"
+	deviceSEV   corev1.ResourceName = "devices.kubevirt.io/sev"
+	deviceTDX   corev1.ResourceName = "devices.kubevirt.io/tdx"
 )
 
 // scratchSpace is requested for the launcher's logs and the firmware's variables.
@@ -125,6 +128,9 @@ func devices(vmi *v1.VirtualMachineInstance, c clusterconfig.Config) map[corev1.
 		if !emulated && hasVirtioInterface(vmi) {
 			d[DeviceVhostNet] = 1
 		}
+	}
+	if c.Migration.AllowPostCopy {
+		d[DeviceUserfaultfd] = 1
 	}
 	if isSet(vmi.Spec.Domain.Devices.AutoattachVSOCK) {
 		d[deviceVSOCK] = 1

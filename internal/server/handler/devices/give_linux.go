@@ -31,11 +31,27 @@ func Give(root *os.File, d Device, uid int) error {
 	if err != nil {
 		return err
 	}
-	if kind != unix.S_IFCHR || rdev != unix.Mkdev(d.Major, d.Minor) {
+	want, err := d.number()
+	if err != nil {
+		return err
+	}
+	if kind != unix.S_IFCHR || rdev != want {
 		return fmt.Errorf("%s in the container is not that device", d.Path)
 	}
 	if err := unix.Fchownat(int(f.Fd()), "", uid, uid, unix.AT_EMPTY_PATH); err != nil {
 		return fmt.Errorf("change the owner of %s: %w", d.Path, err)
 	}
 	return nil
+}
+
+// number is the device's number on this node.
+func (d Device) number() (uint64, error) {
+	if d.Major != 0 {
+		return unix.Mkdev(d.Major, d.Minor), nil
+	}
+	var node unix.Stat_t
+	if err := unix.Stat(d.Path, &node); err != nil {
+		return 0, fmt.Errorf("look for the node's %s: %w", d.Path, err)
+	}
+	return node.Rdev, nil
 }

@@ -3,10 +3,14 @@ package status
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	v1 "kubevirt.io/api/core/v1"
 )
+
+// statePrefix begins the name of the claim that keeps a VM's TPM and firmware variables (contract). It is in the status, not in the spec.
+const statePrefix = "persistent-state-for-"
 
 // obstacle is why a guest cannot move.
 type obstacle struct{ reason, message string }
@@ -92,6 +96,11 @@ func disks(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceStat
 	claims := map[string]*v1.PersistentVolumeClaimInfo{}
 	for i := range status.VolumeStatus {
 		claims[status.VolumeStatus[i].Name] = status.VolumeStatus[i].PersistentVolumeClaimInfo
+	}
+	for name, claim := range claims {
+		if strings.HasPrefix(name, statePrefix) && !shared(claim) {
+			return &obstacle{v1.VirtualMachineInstanceReasonDisksNotMigratable, "cannot migrate VMI: Backend storage PVC is not RWX"}
+		}
 	}
 	for _, v := range vmi.Spec.Volumes {
 		switch name := claimOf(v); {

@@ -192,6 +192,11 @@ func TestMigratable(t *testing.T) {
 			vmi.Spec.Domain.Devices.Interfaces[0].InterfaceBindingMethod = v1.InterfaceBindingMethod{Bridge: &v1.InterfaceBridge{}}
 			vmi.Annotations = map[string]string{v1.AllowPodBridgeNetworkLiveMigrationAnnotation: ""}
 		}, true, "", "", v1.LiveMigration},
+		"state on a local claim": {func(vmi *v1.VirtualMachineInstance) {
+			vmi.Status.VolumeStatus = []v1.VolumeStatus{{Name: "persistent-state-for-vm-x1", PersistentVolumeClaimInfo: &v1.PersistentVolumeClaimInfo{
+				AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			}}}
+		}, true, "DisksNotLiveMigratable", "", v1.LiveMigration},
 		"unknown host model": {nil, false, "CPUModeLiveMigratable", "CPUModeLiveMigratable", v1.LiveMigration},
 		"named model":        {func(vmi *v1.VirtualMachineInstance) { vmi.Spec.Domain.CPU = &v1.CPU{Model: "Penryn"} }, false, "", "", v1.LiveMigration},
 		"host device": {func(vmi *v1.VirtualMachineInstance) {

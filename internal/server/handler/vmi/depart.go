@@ -21,6 +21,7 @@ import (
 	"virtctl/internal/libvirt/layout"
 	"virtctl/internal/libvirt/wire"
 	"virtctl/internal/migrationprogress"
+	"virtctl/internal/server/handler/devices"
 	"virtctl/internal/server/handler/migration"
 	"virtctl/internal/server/handler/status"
 )
@@ -200,9 +201,16 @@ func (s *session) migrateRequest(ctx context.Context) (wire.MigrateRequest, erro
 		r.BandwidthMiBps = uint64(max(b.Value()>>20, 1))
 	}
 	r.AutoConverge = isTrue(c.AllowAutoConverge)
-	r.PostCopy = isTrue(c.AllowPostCopy)
+	r.PostCopy = s.postCopy()
 	r.Unsafe = isTrue(c.UnsafeMigrationOverride)
 	return r, nil
+}
+
+// postCopy tells whether the migration may be switched to post-copy: where that is allowed and launchers are given the device for it.
+// The target's pod is made like this one. A guest that cannot be moved that way is paused at the end, if that is allowed.
+func (s *session) postCopy() bool {
+	c := s.migrating().VMIMConfigurationOptions
+	return c != nil && isTrue(c.AllowPostCopy) && s.has(devices.Userfaultfd)
 }
 
 func isTrue(b *bool) bool { return b != nil && *b }
@@ -241,8 +249,8 @@ func (s *session) limits() migration.Limits {
 	if c.CompletionTimeoutPerGiB != nil {
 		l.PerGiB = time.Duration(*c.CompletionTimeoutPerGiB) * time.Second
 	}
-	l.PostCopy = isTrue(c.AllowPostCopy)
-	l.Disrupt = isTrue(c.AllowWorkloadDisruption) || c.AllowWorkloadDisruption == nil && l.PostCopy
+	l.PostCopy = s.postCopy()
+	l.Disrupt = isTrue(c.AllowWorkloadDisruption) || c.AllowWorkloadDisruption == nil && isTrue(c.AllowPostCopy)
 	return l
 }
 

@@ -148,6 +148,9 @@ func (r *Reconciler) step(ctx context.Context, p *pass) error {
 		}
 		return nil // its end brings us back
 	}
+	if !placed(p.pod) {
+		return nil // the scheduler writes on the claim now: it would begin anew, a second later, if we wrote as well
+	}
 	switch p.job {
 	case importing:
 		return r.watchImport(ctx, p)
@@ -156,6 +159,12 @@ func (r *Reconciler) step(ctx context.Context, p *pass) error {
 	default:
 		return r.watchClone(ctx, p)
 	}
+}
+
+// placed tells that the pod has a node, or that there is none for it.
+func placed(pod *corev1.Pod) bool {
+	_, stuck := unschedulable(pod)
+	return pod.Spec.NodeName != "" || stuck || pod.Status.Phase != corev1.PodPending
 }
 
 // finished tells that there is nothing more to do for the claim.
