@@ -122,14 +122,14 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, t *transfer, open 
 // continues finds where the upload goes on; false after an answer that says where it could.
 func (s *Server) continues(w http.ResponseWriter, t *transfer) (*volume.Entry, bool) {
 	journal := s.config.Volume.Journal()
-	if t.offset == 0 {
+	e := t.entry(journal)
+	if t.offset == 0 && (e == nil || e.Checkpoint.Offset == 0 || !t.resumes) {
 		if err := journal.Remove(); err != nil {
 			http.Error(w, "Saving stream failed: "+err.Error(), http.StatusInternalServerError)
 			return nil, false
 		}
 		return nil, true
 	}
-	e := t.entry(journal)
 	if e != nil && e.Checkpoint.Offset == t.offset {
 		return e, true
 	}

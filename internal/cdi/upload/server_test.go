@@ -132,6 +132,29 @@ func (g *target) offset() int64 {
 	return n
 }
 
+// A client that was told of nothing, for the server was just about to keep what had come, is told when it sends.
+func TestKeptMeanwhile(t *testing.T) {
+	data := random(16 << 20)
+	g := newTarget(t).start()
+	header := []string{names.HeaderIdentity, "mine", names.HeaderLength, fmt.Sprint(len(data)), names.HeaderOffset, "0"}
+	if r, err := g.try(http.MethodPost, "/v1beta1/upload", &cut{bytes.NewReader(data), 9 << 20}, header...); err == nil {
+		t.Fatalf("a cut upload: %s %s", r.Status, r.text)
+	}
+	for g.offset() < 8<<20 {
+	}
+	if r := g.send(http.MethodPost, "/v1beta1/upload", bytes.NewReader(data[:10]), header...); r.StatusCode != http.StatusConflict ||
+		r.Header.Get(names.HeaderOffset) != fmt.Sprint(g.offset()) {
+		t.Fatalf("%s %v %s", r.Status, r.Header, r.text)
+	}
+	offset := g.offset()
+	header[5] = fmt.Sprint(offset)
+	if r := g.send(http.MethodPost, "/v1beta1/upload", bytes.NewReader(data[offset:]), header...); r.StatusCode != 200 {
+		t.Fatalf("%s %s", r.Status, r.text)
+	}
+	g.mustEnd()
+	g.disk(data)
+}
+
 // The pod is killed after its answer, before anybody has read its result: the next one has everything already.
 func TestLostResult(t *testing.T) {
 	data := random(5 << 20)

@@ -27,7 +27,9 @@ type transfer struct {
 	// length of the whole content, 0 when it is not known.
 	length int64
 	// offset of the body's first byte in it.
-	offset  int64
+	offset int64
+	// resumes tells that the client said where it begins, and so can be told to begin elsewhere.
+	resumes bool
 	content stream.Content
 	done    chan struct{}
 	body    *body
@@ -46,6 +48,7 @@ func newTransfer(r *http.Request, archive bool) (*transfer, error) {
 	if t.offset, err = number(r.Header.Get(names.HeaderOffset)); err != nil {
 		return nil, fmt.Errorf("%s: %w", names.HeaderOffset, err)
 	}
+	t.resumes = t.identity != "" && r.Header.Get(names.HeaderOffset) != ""
 	switch kind := r.Header.Get(names.HeaderContentType); {
 	case kind == names.ContentFilesystem:
 		t.content = stream.FilesystemClone

@@ -247,9 +247,10 @@ func (s *sender) post(ctx context.Context, from standing) error {
 	}
 	if from.resumable && s.identity != "" {
 		req.Header.Set(names.HeaderIdentity, s.identity)
+		// Said even when it is 0: what the server has kept since it was asked, of a client that died a moment ago, is not sent again.
+		req.Header.Set(names.HeaderOffset, strconv.FormatInt(from.offset, 10))
 	}
 	if from.offset > 0 {
-		req.Header.Set(names.HeaderOffset, strconv.FormatInt(from.offset, 10))
 		s.resumed = from.offset
 		s.say("going on at %s of %s\n", volume.Bytes(from.offset), volume.Bytes(s.source.length))
 	}

@@ -164,9 +164,10 @@ func (u *uploads) begin(r *http.Request, claim string) (*disk, int) {
 		return nil, len(d.data)
 	}
 	offset := r.Header.Get("Upload-Offset")
-	if offset == "" {
+	same := r.Header.Get("Upload-Identity") == d.identity
+	if offset == "" || offset == "0" && !same {
 		d.data = nil
-	} else if offset != strconv.Itoa(len(d.data)) || r.Header.Get("Upload-Identity") != d.identity {
+	} else if offset != strconv.Itoa(len(d.data)) || !same {
 		return nil, len(d.data)
 	}
 	d.identity = r.Header.Get("Upload-Identity")
