@@ -110,7 +110,12 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, t *transfer, open 
 		failure = s.refuse(w, t, err)
 		return
 	}
-	// The journal stays, at its end: if the pod is killed before anybody has read its result, the next one need not be sent anything.
+	if t.clone() {
+		if err := s.config.Volume.Journal().Remove(); err != nil {
+			s.config.Logf("%v", err)
+		}
+	}
+	// An upload's journal stays, at its end: if the pod is killed before anybody has read its result, the next need not be sent anything.
 	result = &Result{Result: res, Clone: t.clone()}
 	if len(res.Digest) > 0 {
 		w.Header().Set(names.HeaderDigest, "sha-256=:"+base64.StdEncoding.EncodeToString(res.Digest)+":")
