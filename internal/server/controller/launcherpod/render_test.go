@@ -52,7 +52,7 @@ func input(t *testing.T, name string) Input {
 }
 
 func customCluster() *v1.KubeVirt {
-	profile, ratio := "profiles/vm.json", "1.5"
+	profile, ratio, postCopy := "profiles/vm.json", "1.5", true
 	kv := &v1.KubeVirt{}
 	kv.Spec.Configuration = v1.KubeVirtConfiguration{
 		DeveloperConfiguration: &v1.DeveloperConfiguration{
@@ -61,6 +61,7 @@ func customCluster() *v1.KubeVirt {
 		AdditionalGuestMemoryOverheadRatio: &ratio,
 		ImagePullPolicy:                    corev1.PullIfNotPresent,
 		DefaultRuntimeClass:                "crun",
+		MigrationConfiguration:             &v1.MigrationConfiguration{AllowPostCopy: &postCopy},
 		SeccompConfiguration: &v1.SeccompConfiguration{VirtualMachineInstanceProfile: &v1.VirtualMachineInstanceProfile{
 			CustomProfile: &v1.CustomProfile{LocalhostProfile: &profile},
 		}},
