@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	uploadSize = 192 << 20
+	// uploadSize is large enough for what is on its way between a client and a disk, some 15 MB, to be little of it.
+	uploadSize = 512 << 20
 	// cutAt is how many bytes pass before what a test does to the upload happens.
 	cutAt = uploadSize / 2
 	// again is the share of the file that may cross the wire twice, TLS and the rest of the traffic included.
