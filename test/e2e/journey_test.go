@@ -33,7 +33,7 @@ func TestMainJourney(t *testing.T) {
 	}
 	j.screenshot("web")
 	j.virtctl("pause", "vm", "web")
-	j.want("status while paused", j.kubectl("get", "vm", "web", "-o", "jsonpath={.status.printableStatus}"), "Paused")
+	j.kubectl("wait", "vm/web", "--for=jsonpath={.status.printableStatus}=Paused", "--timeout=30s")
 	j.virtctl("unpause", "vm", "web")
 	j.virtctl("stop", "web", "--wait")
 	j.want("status after stop", j.kubectl("get", "vm", "web", "-o", "jsonpath={.status.printableStatus}"), "Stopped")
