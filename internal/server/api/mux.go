@@ -10,9 +10,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"virtctl/internal/clusterconfig"
+	"virtctl/internal/reply"
 	"virtctl/internal/server/api/access"
 	"virtctl/internal/server/api/admission"
-	"virtctl/internal/server/api/reply"
 	"virtctl/internal/server/api/routes"
 	"virtctl/internal/server/serving"
 	"virtctl/internal/version"

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
-	"virtctl/internal/server/api/reply"
+	"virtctl/internal/reply"
 	"virtctl/internal/server/api/routes"
 )
 

@@ -10,8 +10,8 @@ import (
 	v1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
+	"virtctl/internal/reply"
 	"virtctl/internal/server/api/admission/schema"
-	"virtctl/internal/server/api/reply"
 )
 
 // expandSpec gives a stored VM with its instance type and preference applied.

@@ -13,7 +13,7 @@ import (
 	"kubevirt.io/api/instancetype"
 
 	"virtctl/internal/clusterconfig"
-	"virtctl/internal/server/api/reply"
+	"virtctl/internal/reply"
 )
 
 // dependencyLabel says what a node of the graph is for, so that clients can select.

@@ -8,7 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	v1 "kubevirt.io/api/core/v1"
 
-	"virtctl/internal/server/api/reply"
+	"virtctl/internal/reply"
 	"virtctl/internal/version"
 )
 

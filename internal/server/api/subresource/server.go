@@ -12,8 +12,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"virtctl/internal/clusterconfig"
+	"virtctl/internal/reply"
 	"virtctl/internal/server/api/expand"
-	"virtctl/internal/server/api/reply"
 	"virtctl/internal/server/api/routes"
 	"virtctl/internal/server/api/stream"
 )

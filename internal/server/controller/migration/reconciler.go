@@ -30,7 +30,7 @@ import (
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/migrationprogress"
 	"virtctl/internal/server/controller/index"
-	"virtctl/internal/server/controller/writer"
+	"virtctl/internal/server/writer"
 )
 
 // Options is what a Reconciler works with.

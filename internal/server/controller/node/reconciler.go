@@ -22,7 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"virtctl/internal/server/controller/index"
-	"virtctl/internal/server/controller/writer"
+	"virtctl/internal/server/writer"
 )
 
 const (

@@ -24,7 +24,7 @@ import (
 
 	"virtctl/internal/server/controller/condition"
 	"virtctl/internal/server/controller/index"
-	"virtctl/internal/server/controller/writer"
+	"virtctl/internal/server/writer"
 )
 
 const (

@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"virtctl/internal/clusterconfig"
-	"virtctl/internal/server/controller/writer"
+	"virtctl/internal/server/writer"
 )
 
 // DataVolumes makes the DataVolumes of a VM's templates and tells how far they are.

@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"virtctl/internal/clusterconfig"
-	"virtctl/internal/server/controller/writer"
+	"virtctl/internal/server/writer"
 )
 
 // Options is what a Reconciler works with.
