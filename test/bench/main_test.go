@@ -59,6 +59,7 @@ func TestFigures(t *testing.T) {
 		{"disks", false, (*bench).disks},
 		{"cli", false, (*bench).cli},
 		{"many", false, (*bench).many},
+		{"scale", false, (*bench).scale},
 		{"uninstall", false, (*bench).uninstall},
 		{"migrations", false, (*bench).migrations},
 	}

@@ -65,20 +65,29 @@ func (b *bench) idleMemory() {
 	b.table.note("platform, MiB PSS: %s", strings.Join(parts, ", "))
 }
 
-// processes finds a pod's processes by their control group and weighs them.
-func (b *bench) processes(pod types.UID) []process {
+// processDirs finds a pod's processes in /proc by their control group.
+func (b *bench) processDirs(pod types.UID) []string {
 	b.Helper()
 	groups, err := filepath.Glob("/proc/[0-9]*/cgroup")
 	b.check(err)
 	underscored := strings.ReplaceAll(string(pod), "-", "_")
-	var found []process
+	var dirs []string
 	for _, group := range groups {
 		data, err := os.ReadFile(group)
 		text := string(data)
-		if err != nil || !strings.Contains(text, "pod"+string(pod)) && !strings.Contains(text, "pod"+underscored) {
-			continue
+		if err == nil && (strings.Contains(text, "pod"+string(pod)) || strings.Contains(text, "pod"+underscored)) {
+			dirs = append(dirs, filepath.Dir(group))
 		}
-		p, err := weigh(filepath.Dir(group))
+	}
+	return dirs
+}
+
+// processes weighs a pod's processes.
+func (b *bench) processes(pod types.UID) []process {
+	b.Helper()
+	var found []process
+	for _, dir := range b.processDirs(pod) {
+		p, err := weigh(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			// It has ended meanwhile.
 			continue

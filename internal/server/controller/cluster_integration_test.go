@@ -45,9 +45,6 @@ type cluster struct {
 	config *rest.Config
 	c      client.WithWatch
 	audit  string
-	// quiet makes kubelet not start pods.
-	quiet bool
-	node  sync.WaitGroup
 }
 
 // binary is a script that runs one of virt-kube's servers: envtest wants a program of its own for each.
@@ -165,9 +162,6 @@ func (cl *cluster) startControllers() (stop func()) {
 	return stop
 }
 
-// startNode plays scheduler, kubelet and virt-handler for all launcher pods.
-// guestEnds is what virt-handler, the launcher and kubelet make of a deleted VMI.
-// guestRuns is virt-handler's one write.
 // await watches until an object of the list's kind satisfies the condition.
 func await[T client.Object](cl *cluster, list client.ObjectList, name string, what string, ok func(T) bool) {
 	cl.t.Helper()
