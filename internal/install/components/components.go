@@ -25,6 +25,8 @@ type Options struct {
 	// CABundle is the platform's certificate authority, PEM.
 	CABundle  []byte
 	Verbosity int
+	// MigrationNetwork is the NetworkAttachmentDefinition guests travel over; empty means the pod network.
+	MigrationNetwork string
 }
 
 // Labels every installed object carries: the operator watches and prunes by them.

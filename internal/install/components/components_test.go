@@ -28,6 +28,7 @@ func TestObjectsAreTheGoldenOnes(t *testing.T) {
 	placed := options
 	placed.Replicas = 1
 	placed.Infra = &v1.NodePlacement{NodeSelector: map[string]string{"role": "infra"}}
+	placed.MigrationNetwork = "storage-net"
 	placed.Workloads = &v1.NodePlacement{NodeSelector: map[string]string{"role": "virt"}}
 	cases := map[string][]runtime.Object{
 		"bootstrap":     Bootstrap(options),

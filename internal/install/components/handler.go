@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	v1 "kubevirt.io/api/core/v1"
 
 	"virtctl/internal/install/pods"
 )
@@ -76,9 +77,18 @@ func Handler(o Options) *appsv1.DaemonSet {
 			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{
 				Type: appsv1.RollingUpdateDaemonSetStrategyType, RollingUpdate: &appsv1.RollingUpdateDaemonSet{MaxUnavailable: &tenth},
 			},
-			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: podLabels(HandlerName)}, Spec: spec},
+			Template: corev1.PodTemplateSpec{ObjectMeta: handlerMeta(o), Spec: spec},
 		},
 	}
+}
+
+// handlerMeta asks Multus for the migrations' network, as an interface that virt-handler knows by its name.
+func handlerMeta(o Options) metav1.ObjectMeta {
+	meta := metav1.ObjectMeta{Labels: podLabels(HandlerName)}
+	if o.MigrationNetwork != "" {
+		meta.Annotations = map[string]string{"k8s.v1.cni.cncf.io/networks": o.MigrationNetwork + "@" + v1.MigrationInterfaceName}
+	}
+	return meta
 }
 
 func int64Ptr(v int64) *int64 { return &v }

@@ -198,8 +198,12 @@ func (a *agent) addMigrations(ctx context.Context, config *rest.Config, serving 
 		return fmt.Errorf("set up virt-handler: %w", err)
 	}
 	sending := certs.New(certs.Files{Dir: a.options.MigrationCerts, CA: a.options.Certs.CA}, a.log.WithName("certs"))
+	address, err := migration.Address(a.options.PodIP)
+	if err != nil {
+		return err
+	}
 	a.migrations = &migration.Node{
-		Context: context.WithoutCancel(ctx), Address: a.options.PodIP, Port: a.options.MigrationPort,
+		Context: context.WithoutCancel(ctx), Address: address, Port: a.options.MigrationPort,
 		Receiver: &migration.Receiver{
 			Address: fmt.Sprintf(":%d", a.options.MigrationPort), TLS: serving.Server(tls.RequireAndVerifyClientCert),
 			Log: a.log.WithName("migration"),

@@ -196,6 +196,9 @@ func (r *Reconciler) renderOptions(ctx context.Context, kv *v1.KubeVirt) (compon
 	if kv.Spec.Workloads != nil {
 		opts.Workloads = kv.Spec.Workloads.NodePlacement
 	}
+	if m := kv.Spec.Configuration.MigrationConfiguration; m != nil && m.Network != nil {
+		opts.MigrationNetwork = *m.Network
+	}
 	return opts, nil
 }
 

@@ -27,6 +27,9 @@ const (
 // maxHello bounds the first line of a connection.
 const maxHello = 512
 
+// plainHello begins a connection that is not encrypted; a handshake begins otherwise.
+const plainHello = '{'
+
 // hello is the first line of a connection.
 type hello struct {
 	MigrationUID types.UID `json:"migrationUID"`

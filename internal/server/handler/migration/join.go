@@ -1,7 +1,9 @@
 package migration
 
 import (
+	"fmt"
 	"io"
+	"net"
 	"sync"
 )
 
@@ -9,6 +11,15 @@ import (
 type stream interface {
 	io.ReadWriteCloser
 	CloseWrite() error
+}
+
+// closeWrite ends one direction of a connection that can be; net.Conn does not say which can.
+func closeWrite(conn net.Conn) error {
+	half, ok := conn.(interface{ CloseWrite() error })
+	if !ok {
+		return fmt.Errorf("a %T cannot be ended in one direction", conn)
+	}
+	return half.CloseWrite()
 }
 
 // join copies in both directions until both have ended. from is what is read instead of a, which may have been read ahead.

@@ -27,6 +27,14 @@ const (
 // OpenFunc connects to a stream's socket in the target's launcher pod.
 type OpenFunc func(ctx context.Context, stream Stream) (*os.File, error)
 
+// Guest is one that comes here.
+type Guest struct {
+	Pod  types.NamespacedName
+	Open OpenFunc
+	// Plain says that the cluster has switched encryption off for migrations (disableTLS): whoever knows the migration is let in.
+	Plain bool
+}
+
 // Receiver accepts the streams of migrations to this node, of those that were announced with Expect.
 type Receiver struct {
 	// Address is where to listen; TLS must ask for client certificates.
@@ -35,23 +43,18 @@ type Receiver struct {
 	Log     logr.Logger
 
 	mu       sync.Mutex
-	expected map[types.UID]expected
+	expected map[types.UID]Guest
 	streams  sync.WaitGroup
 }
 
-type expected struct {
-	pod  types.NamespacedName
-	open OpenFunc
-}
-
 // Expect lets the streams of a migration in.
-func (r *Receiver) Expect(migration types.UID, pod types.NamespacedName, open OpenFunc) {
+func (r *Receiver) Expect(migration types.UID, guest Guest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.expected == nil {
-		r.expected = map[types.UID]expected{}
+		r.expected = map[types.UID]Guest{}
 	}
-	r.expected[migration] = expected{pod: pod, open: open}
+	r.expected[migration] = guest
 }
 
 // Expects tells whether a migration has been announced.
@@ -67,7 +70,7 @@ func (r *Receiver) Forget(pod types.NamespacedName) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for uid, e := range r.expected {
-		if e.pod == pod {
+		if e.Pod == pod {
 			delete(r.expected, uid)
 		}
 	}
@@ -104,48 +107,89 @@ func (r *Receiver) Serve(ctx context.Context, listener net.Listener) error {
 }
 
 func (r *Receiver) serve(ctx context.Context, raw net.Conn) {
-	conn := tls.Server(raw, r.TLS)
-	defer conn.Close()
-	buffered, inside, err := r.admit(ctx, conn)
+	defer raw.Close()
+	s, err := r.admit(ctx, raw)
 	if err != nil {
 		r.Log.Info("refused a migration's stream", "from", raw.RemoteAddr().String(), "reason", err.Error())
 		return
 	}
-	join(conn, inside, buffered)
+	join(s.outside, s.inside, s.buffered)
+}
+
+// admitted is a stream whose both ends may be joined.
+type admitted struct {
+	outside, inside stream
+	// buffered has what was read of outside beyond the first line.
+	buffered *bufio.Reader
 }
 
 // admit checks who connects and for what, and opens the pod's end.
-func (r *Receiver) admit(ctx context.Context, conn *tls.Conn) (*bufio.Reader, stream, error) {
+func (r *Receiver) admit(ctx context.Context, raw net.Conn) (admitted, error) {
 	ctx, cancel := context.WithTimeout(ctx, greeting)
 	defer cancel()
-	if err := conn.SetDeadline(time.Now().Add(greeting)); err != nil {
-		return nil, nil, err
+	if err := raw.SetDeadline(time.Now().Add(greeting)); err != nil {
+		return admitted{}, err
 	}
+	peeked := &peekedConn{Conn: raw, from: bufio.NewReaderSize(raw, maxHello)}
+	first, err := peeked.from.Peek(1)
+	if err != nil {
+		return admitted{}, fmt.Errorf("read the first byte: %w", err)
+	}
+	plain := first[0] == plainHello
+	s := admitted{outside: peeked, buffered: peeked.from}
+	if !plain {
+		if s.outside, err = r.secure(ctx, peeked); err != nil {
+			return admitted{}, err
+		}
+		s.buffered = bufio.NewReaderSize(s.outside, maxHello)
+	}
+	h, err := readHello(s.buffered)
+	if err != nil {
+		return admitted{}, err
+	}
+	r.mu.Lock()
+	guest, ok := r.expected[h.MigrationUID]
+	r.mu.Unlock()
+	if !ok {
+		return admitted{}, fmt.Errorf("migration %.64q is not expected here", h.MigrationUID)
+	}
+	if plain && !guest.Plain {
+		return admitted{}, errors.New("the connection is not encrypted")
+	}
+	if s.inside, err = open(ctx, guest.Open, h.Stream); err != nil {
+		return admitted{}, fmt.Errorf("stream %s of migration %s: %w", h.Stream, h.MigrationUID, err)
+	}
+	if err := raw.SetDeadline(time.Time{}); err != nil {
+		_ = s.inside.Close()
+		return admitted{}, err
+	}
+	return s, nil
+}
+
+// secure ends the handshake and checks that the client is a migration's source.
+func (r *Receiver) secure(ctx context.Context, raw net.Conn) (*tls.Conn, error) {
+	conn := tls.Server(raw, r.TLS)
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, nil, fmt.Errorf("handshake: %w", err)
+		return nil, fmt.Errorf("handshake: %w", err)
 	}
 	// The chain was verified by the handshake; which of the platform's roles it is counts too.
 	chains := conn.ConnectionState().VerifiedChains
 	if len(chains) == 0 || chains[0][0].Subject.CommonName != SourceCommonName {
-		return nil, nil, errors.New("the client is not a migration's source")
+		return nil, errors.New("the client is not a migration's source")
 	}
-	buffered := bufio.NewReaderSize(conn, maxHello)
-	h, err := readHello(buffered)
-	if err != nil {
-		return nil, nil, err
-	}
-	r.mu.Lock()
-	e, ok := r.expected[h.MigrationUID]
-	r.mu.Unlock()
-	if !ok {
-		return nil, nil, fmt.Errorf("migration %.64q is not expected here", h.MigrationUID)
-	}
-	inside, err := open(ctx, e.open, h.Stream)
-	if err != nil {
-		return nil, nil, fmt.Errorf("stream %s of migration %s: %w", h.Stream, h.MigrationUID, err)
-	}
-	return buffered, inside, conn.SetDeadline(time.Time{})
+	return conn, nil
 }
+
+// peekedConn is a connection of which the beginning may have been read ahead.
+type peekedConn struct {
+	net.Conn
+	from *bufio.Reader
+}
+
+func (c *peekedConn) Read(b []byte) (int, error) { return c.from.Read(b) }
+
+// CloseWrite ends what is sent; what is received goes on.
+func (c *peekedConn) CloseWrite() error { return closeWrite(c.Conn) }
 
 func open(ctx context.Context, fn OpenFunc, name Stream) (stream, error) {
 	file, err := fn(ctx, name)

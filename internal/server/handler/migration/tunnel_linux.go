@@ -31,7 +31,8 @@ type Route struct {
 	Migration types.UID
 	// Address is the target's virt-handler.
 	Address string
-	TLS     *tls.Config
+	// TLS is nil where the cluster has switched encryption off for migrations.
+	TLS *tls.Config
 }
 
 // Tunnel is the source's end: sockets in the pod, each connection to which is forwarded to the target.
@@ -120,15 +121,14 @@ func (t *Tunnel) forward(conn *net.UnixConn, stream Stream) {
 		t.failed(fmt.Errorf("connect to virt-handler at %s: %w", t.route.Address, err))
 		return
 	}
-	defer context.AfterFunc(t.ctx, func() { _, _ = remote.NetConn().Close(), conn.Close() })()
+	defer context.AfterFunc(t.ctx, func() { _, _ = remote.cut(), conn.Close() })()
 	join(conn, remote, conn)
 }
 
-func (t *Tunnel) dial(stream Stream) (*tls.Conn, error) {
+func (t *Tunnel) dial(stream Stream) (*remote, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, greeting)
 	defer cancel()
-	dialer := tls.Dialer{NetDialer: &net.Dialer{KeepAlive: greeting}, Config: t.route.TLS}
-	conn, err := dialer.DialContext(ctx, "tcp", t.route.Address)
+	conn, err := t.route.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +142,30 @@ func (t *Tunnel) dial(stream Stream) (*tls.Conn, error) {
 		_ = conn.Close()
 		return nil, err
 	}
-	return conn.(*tls.Conn), nil
+	return &remote{Conn: conn}, nil
+}
+
+// connect connects to the target's virt-handler, encrypted unless the route says otherwise.
+func (r Route) connect(ctx context.Context) (net.Conn, error) {
+	dialer := &net.Dialer{KeepAlive: greeting}
+	if r.TLS == nil {
+		return dialer.DialContext(ctx, "tcp", r.Address)
+	}
+	return (&tls.Dialer{NetDialer: dialer, Config: r.TLS}).DialContext(ctx, "tcp", r.Address)
+}
+
+// remote is a connection to the target.
+type remote struct{ net.Conn }
+
+// CloseWrite ends what is sent; what is received goes on.
+func (r *remote) CloseWrite() error { return closeWrite(r.Conn) }
+
+// cut ends the connection at once, without waiting for a last word to be sent.
+func (r *remote) cut() error {
+	if encrypted, ok := r.Conn.(*tls.Conn); ok {
+		return encrypted.NetConn().Close()
+	}
+	return r.Close()
 }
 
 func (t *Tunnel) failed(err error) {

@@ -86,6 +86,9 @@ type pair struct {
 	dir      string
 }
 
+// plain is the client that does not encrypt.
+const plain = "plain"
+
 func newPair(t *testing.T, client, server string) *pair {
 	t.Helper()
 	ca := newAuthority(t)
@@ -98,9 +101,11 @@ func newPair(t *testing.T, client, server string) *pair {
 	go func() { done <- p.receiver.Serve(ctx, listener) }()
 	dir, err := beneath.OpenDir(p.dir)
 	must(t, err)
-	p.tunnel, err = OpenTunnel(ctx, dir, os.Getuid(), Route{
-		Migration: "move-1", Address: listener.Addr().String(), TLS: ca.source(client).Client(TargetCommonName),
-	})
+	route := Route{Migration: "move-1", Address: listener.Addr().String()}
+	if client != plain {
+		route.TLS = ca.source(client).Client(TargetCommonName)
+	}
+	p.tunnel, err = OpenTunnel(ctx, dir, os.Getuid(), route)
 	must(t, err)
 	t.Cleanup(func() {
 		_ = p.tunnel.Close()
@@ -136,8 +141,13 @@ func shouting(_ context.Context, s Stream) (*os.File, error) {
 }
 
 func TestTunnel(t *testing.T) {
-	p := newPair(t, SourceCommonName, TargetCommonName)
-	p.receiver.Expect("move-1", types.NamespacedName{Name: "pod"}, shouting)
+	for _, client := range []string{SourceCommonName, plain} {
+		t.Run(client, func(t *testing.T) { streams(t, newPair(t, client, TargetCommonName)) })
+	}
+}
+
+func streams(t *testing.T, p *pair) {
+	p.receiver.Expect("move-1", Guest{Open: shouting, Plain: true})
 	for _, name := range []string{"libvirt", "memory", "nbd"} {
 		conn := p.connect(t, name)
 		sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
@@ -170,14 +180,15 @@ func TestTunnelRefusals(t *testing.T) {
 	}{
 		{"another component as client", "kubevirt.io:system:client:virt-handler", TargetCommonName, "move-1", ""},
 		{"another component as server", SourceCommonName, "virt-api.kubevirt.svc", "move-1", "virt-api.kubevirt.svc"},
+		{"a client that does not encrypt", plain, TargetCommonName, "move-1", ""},
 		{"a migration that is not expected", SourceCommonName, TargetCommonName, "move-2", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPair(t, c.client, c.server)
-			p.receiver.Expect(c.expect, types.NamespacedName{Name: "pod"}, func(context.Context, Stream) (*os.File, error) {
+			p.receiver.Expect(c.expect, Guest{Open: func(context.Context, Stream) (*os.File, error) {
 				t.Error("the pod was reached")
 				return nil, errors.New("no")
-			})
+			}})
 			conn := p.connect(t, "memory")
 			_, _ = conn.Write([]byte("guest"))
 			got, _ := io.ReadAll(conn)
@@ -194,8 +205,8 @@ func TestTunnelRefusals(t *testing.T) {
 func TestReceiverForgets(t *testing.T) {
 	r := &Receiver{}
 	pod := types.NamespacedName{Namespace: "default", Name: "pod"}
-	r.Expect("move-1", pod, shouting)
-	r.Expect("move-2", types.NamespacedName{Name: "other"}, shouting)
+	r.Expect("move-1", Guest{Pod: pod, Open: shouting})
+	r.Expect("move-2", Guest{Pod: types.NamespacedName{Name: "other"}, Open: shouting})
 	r.Forget(pod)
 	if r.Expects("move-1") || !r.Expects("move-2") {
 		t.Error("forgot the wrong one")

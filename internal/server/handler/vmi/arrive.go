@@ -92,12 +92,17 @@ func (s *session) expect(ctx context.Context) error {
 		}
 	}
 	node := s.r.Migrations
-	node.Receiver.Expect(m.MigrationUID, s.ref.Pod, opener(s.launcher))
+	node.Receiver.Expect(m.MigrationUID, migration.Guest{Pod: s.ref.Pod, Open: opener(s.launcher), Plain: plain(m)})
 	ctrl.LoggerFrom(ctx).Info("ready for a guest", "vmi", s.ref.VMI, "migration", m.MigrationUID)
 	return s.writeMigration(ctx, func(m *v1.VirtualMachineInstanceMigrationState) {
 		m.TargetNodeAddress = node.Address
 		m.TargetDirectMigrationNodePorts = map[string]int{strconv.Itoa(node.Port): 0}
 	}, nil)
+}
+
+// plain says that the cluster has switched encryption off for migrations.
+func plain(m *v1.VirtualMachineInstanceMigrationState) bool {
+	return m.VMIMConfigurationOptions != nil && isTrue(m.VMIMConfigurationOptions.DisableTLS)
 }
 
 // opener connects to the launcher's end of a stream.

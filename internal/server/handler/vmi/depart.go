@@ -169,9 +169,11 @@ func (s *session) route() (migration.Route, error) {
 	m := s.migrating()
 	for port, stream := range m.TargetDirectMigrationNodePorts {
 		if _, err := strconv.ParseUint(port, 10, 16); err == nil && stream == 0 {
-			return migration.Route{
-				Migration: m.MigrationUID, Address: net.JoinHostPort(m.TargetNodeAddress, port), TLS: s.r.Migrations.Client,
-			}, nil
+			route := migration.Route{Migration: m.MigrationUID, Address: net.JoinHostPort(m.TargetNodeAddress, port)}
+			if !plain(m) {
+				route.TLS = s.r.Migrations.Client
+			}
+			return route, nil
 		}
 	}
 	return migration.Route{}, errors.New("the target's virt-handler names no port that this one understands; upgrade both to the same version")
