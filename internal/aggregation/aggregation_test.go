@@ -3,7 +3,9 @@ package aggregation
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,6 +15,8 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/client-go/kubernetes/fake"
@@ -20,129 +24,218 @@ import (
 	crfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
-	"virtctl/internal/certificates"
+	"virtctl/internal/certificates/pkitest"
 )
 
-func authority(t *testing.T, name string) certificates.Pair {
-	t.Helper()
-	ca, err := certificates.NewAuthority(name, time.Now(), time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ca
-}
-
-func leaf(t *testing.T, ca certificates.Pair, name string) tls.Certificate {
-	t.Helper()
-	pair, err := certificates.Issue(ca, certificates.Role{CommonName: name, Client: true}, time.Now(), time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
-}
-
-// Whoever can say who he is can be anyone: only the API server's own certificate may, not another one of its issuer
-// (CVE-2025-64432), and not one of another issuer with the same name.
-func TestOnlyTheAggregatorNamesUsers(t *testing.T) {
-	ca, other := authority(t, "front-proxy"), authority(t, "somebody")
-	kube := fake.NewClientset(&corev1.ConfigMap{
+func configMap(ca []byte) *corev1.ConfigMap {
+	return &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: configMapNamespace, Name: configMapName},
 		Data: map[string]string{
-			"requestheader-client-ca-file":       string(ca.Cert),
+			"requestheader-client-ca-file":       string(ca),
 			"requestheader-username-headers":     `["X-Remote-User"]`,
 			"requestheader-group-headers":        `["X-Remote-Group"]`,
 			"requestheader-extra-headers-prefix": `["X-Remote-Extra-"]`,
 			"requestheader-allowed-names":        `["front-proxy-client"]`,
 		},
-	})
-	a, err := NewAggregator(kube)
+	}
+}
+
+// whoami answers with the identity of the request, or why it has none.
+func whoami(t *testing.T, authn authenticator.Request) *httptest.Server {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		response, err := identify(authn, r)
+		if err != nil {
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = io.WriteString(w, err.Error())
+			return
+		}
+		u := response.User
+		_ = json.NewEncoder(w).Encode(user.DefaultInfo{Name: u.GetName(), Groups: u.GetGroups(), Extra: u.GetExtra()})
+	}))
+	server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
+}
+
+func ask(t *testing.T, server *httptest.Server, certificate *tls.Certificate, headers map[string]string) (int, string) {
+	t.Helper()
+	config := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the client is under test, not the server
+	if certificate != nil {
+		config.Certificates = []tls.Certificate{*certificate}
+	}
+	transport := &http.Transport{TLSClientConfig: config}
+	defer transport.CloseIdleConnections()
+	request, err := http.NewRequest(http.MethodGet, server.URL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.Ready() == nil {
+	for k, v := range headers {
+		request.Header.Set(k, v)
+	}
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, _ := io.ReadAll(response.Body)
+	return response.StatusCode, string(body)
+}
+
+// CVE-2025-64432: any certificate of the aggregator's authority was taken for the aggregator's. Everybody who holds one could
+// then name himself system:admin.
+func TestOnlyTheAggregatorNamesUsers(t *testing.T) {
+	proxies, others := pkitest.New(t, "front-proxy-ca"), pkitest.New(t, "other-ca")
+	aggregator, err := NewAggregator(fake.NewClientset(configMap(proxies.PEM)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if aggregator.Ready() == nil {
 		t.Error("ready before the ConfigMap was read")
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	go a.Run(ctx)
-	for a.Ready() != nil {
-		<-time.After(10 * time.Millisecond)
+	go aggregator.Run(ctx)
+	waitReady(t, aggregator)
+	server := whoami(t, aggregator)
+	admin := map[string]string{"X-Remote-User": "system:admin", "X-Remote-Group": "system:masters", "X-Remote-Extra-Scopes%2fnode": "n1"}
+	pair := func(a *pkitest.Authority, name string) *tls.Certificate {
+		p := a.Pair(t, name)
+		return &p
 	}
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who, err := Identify(a, r)
-		if err != nil {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		_, _ = io.WriteString(w, who.User.GetName()+" "+strings.Join(who.User.GetGroups(), ","))
-	}))
-	server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert} //nolint:gosec // a test's server
-	server.StartTLS()
-	defer server.Close()
 	for _, tc := range []struct {
-		name  string
-		certs []tls.Certificate
-		want  string
+		name        string
+		certificate *tls.Certificate
+		headers     map[string]string
+		code        int
 	}{
-		{"the aggregator", []tls.Certificate{leaf(t, ca, "front-proxy-client")}, "ann editors,system:authenticated"},
-		{"another certificate of the same issuer", []tls.Certificate{leaf(t, ca, "kubelet")}, ""},
-		{"the same name of another issuer", []tls.Certificate{leaf(t, other, "front-proxy-client")}, ""},
-		{"nobody", nil, ""},
+		{"the aggregator", pair(proxies, "front-proxy-client"), admin, 200},
+		{"another certificate of the same authority", pair(proxies, "some-component"), admin, 401},
+		{"a certificate of another authority with the right name", pair(others, "front-proxy-client"), admin, 401},
+		{"no certificate", nil, admin, 401},
+		{"the aggregator without a user", pair(proxies, "front-proxy-client"), nil, 401},
 	} {
-		transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
-			InsecureSkipVerify: true, Certificates: tc.certs, //nolint:gosec // the server is not under test
-		}}
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("X-Remote-User", "ann")
-		request.Header.Set("X-Remote-Group", "editors")
-		response, err := (&http.Client{Transport: transport}).Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, _ := io.ReadAll(response.Body)
-		_ = response.Body.Close()
-		if string(body) != tc.want || (response.StatusCode == http.StatusOK) != (tc.want != "") {
-			t.Errorf("%s: %d %q", tc.name, response.StatusCode, body)
+		t.Run(tc.name, func(t *testing.T) {
+			code, body := ask(t, server, tc.certificate, tc.headers)
+			if code != tc.code {
+				t.Errorf("code %d, want %d: %s", code, tc.code, body)
+			}
+			if code == 200 && (!strings.Contains(body, "system:admin") || !strings.Contains(body, "system:authenticated") ||
+				!strings.Contains(body, `"scopes/node":["n1"]`)) {
+				t.Errorf("identity %s", body)
+			}
+		})
+	}
+}
+
+func waitReady(t *testing.T, a *Aggregator) {
+	t.Helper()
+	deadline := time.NewTimer(10 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for a.Ready() != nil {
+		select {
+		case <-deadline.C:
+			t.Fatal(a.Ready())
+		case <-tick.C:
 		}
 	}
 }
 
-// An access review asks for exactly what is done, and an error is no permission.
-func TestReviewer(t *testing.T) {
-	var asked []authorizationv1.SubjectAccessReviewSpec
-	answer := authorizationv1.SubjectAccessReviewStatus{Allowed: true}
-	c := crfake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{
-		Create: func(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.CreateOption) error {
-			review := obj.(*authorizationv1.SubjectAccessReview)
-			asked = append(asked, review.Spec)
-			review.Status = answer
-			return nil
+func reviewer(t *testing.T, calls *int, answer func(*authorizationv1.SubjectAccessReview) error) *Reviewer {
+	scheme := runtime.NewScheme()
+	if err := authorizationv1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	c := crfake.NewClientBuilder().WithScheme(scheme).WithInterceptorFuncs(interceptor.Funcs{
+		Create: func(_ context.Context, _ client.WithWatch, o client.Object, _ ...client.CreateOption) error {
+			*calls++
+			return answer(o.(*authorizationv1.SubjectAccessReview))
 		},
 	}).Build()
-	reviewer := NewReviewer(c)
-	a := authorizer.AttributesRecord{
-		User: &user.DefaultInfo{Name: "ann", Groups: []string{"editors"}}, Verb: "create", Namespace: "lab", APIGroup: "g", APIVersion: "v1",
-		Resource: "uploads", Subresource: "proxy", Name: "disk", ResourceRequest: true,
+	return NewReviewer(c)
+}
+
+func attributesOf(name string) authorizer.AttributesRecord {
+	return authorizer.AttributesRecord{
+		User: &user.DefaultInfo{Name: name, Groups: []string{"g"}, Extra: map[string][]string{"k": {"v"}}},
+		Verb: "update", Namespace: "ns", APIGroup: "subresources.kubevirt.io", APIVersion: "v1", Resource: "virtualmachines", Subresource: "start",
+		Name: "vm", ResourceRequest: true,
+	}
+}
+
+// A permission that is taken away must count within seconds, and asking for every keystroke of a console's set-up must not
+// be needed.
+func TestReviewsAreRememberedPerQuestion(t *testing.T) {
+	calls := 0
+	var last authorizationv1.SubjectAccessReviewSpec
+	v := reviewer(t, &calls, func(r *authorizationv1.SubjectAccessReview) error {
+		last = r.Spec
+		r.Status = authorizationv1.SubjectAccessReviewStatus{Allowed: r.Spec.User == "alice", Reason: "because"}
+		return nil
+	})
+	decide := func(a authorizer.AttributesRecord) authorizer.Decision {
+		d, _, err := v.Authorize(t.Context(), a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
 	}
 	for range 2 {
-		if decision, _, err := reviewer.Authorize(t.Context(), a); err != nil || decision != authorizer.DecisionAllow {
-			t.Errorf("%v %v", decision, err)
+		if decide(attributesOf("alice")) != authorizer.DecisionAllow || calls != 1 {
+			t.Errorf("alice: %d calls", calls)
 		}
 	}
-	if len(asked) != 1 || asked[0].User != "ann" || *asked[0].ResourceAttributes != (authorizationv1.ResourceAttributes{
-		Namespace: "lab", Verb: "create", Group: "g", Version: "v1", Resource: "uploads", Subresource: "proxy", Name: "disk",
-	}) {
-		t.Errorf("asked %+v", asked)
+	r := last.ResourceAttributes
+	if r.Subresource != "start" || r.Verb != "update" || r.Name != "vm" || last.Groups[0] != "g" || last.Extra["k"][0] != "v" {
+		t.Errorf("asked %+v", last)
 	}
-	a.Namespace, answer = "other", authorizationv1.SubjectAccessReviewStatus{}
-	if decision, _, _ := reviewer.Authorize(t.Context(), a); decision == authorizer.DecisionAllow {
-		t.Error("one namespace's permission counts in another")
+	if decide(attributesOf("bob")) == authorizer.DecisionAllow || calls != 2 {
+		t.Error("bob got alice's answer")
+	}
+	other := attributesOf("alice")
+	other.Subresource = "stop"
+	if decide(other); calls != 3 {
+		t.Error("another subresource got the same answer")
+	}
+	elsewhere := attributesOf("alice")
+	elsewhere.Namespace = "other"
+	if decide(elsewhere); calls != 4 {
+		t.Error("another namespace got the same answer")
+	}
+	if lifetime(authorizationv1.SubjectAccessReviewStatus{}) >= lifetime(authorizationv1.SubjectAccessReviewStatus{Allowed: true}) {
+		t.Error("refusals are remembered as long as permissions")
+	}
+}
+
+func TestDeniedBeatsAllowed(t *testing.T) {
+	calls := 0
+	v := reviewer(t, &calls, func(r *authorizationv1.SubjectAccessReview) error {
+		r.Status = authorizationv1.SubjectAccessReviewStatus{Allowed: true, Denied: true}
+		return nil
+	})
+	if d, _, _ := v.Authorize(t.Context(), attributesOf("alice")); d != authorizer.DecisionDeny {
+		t.Errorf("decision %v", d)
+	}
+}
+
+// When nobody can be asked, nobody is let in, and the client learns that it is not his fault.
+func TestAnUnreachableAPIServerIsNoPermission(t *testing.T) {
+	calls := 0
+	v := reviewer(t, &calls, func(*authorizationv1.SubjectAccessReview) error { return io.ErrUnexpectedEOF })
+	g := Guard{
+		Authz: v, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Authn: authenticator.RequestFunc(func(*http.Request) (*authenticator.Response, bool, error) {
+			return &authenticator.Response{User: &user.DefaultInfo{Name: "alice"}}, true, nil
+		}),
+	}
+	h := g.Wrap(Route{Verb: "get", Resource: "x"}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("let in")
+	}))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if w.Code != http.StatusInternalServerError {
+		t.Errorf("code %d", w.Code)
 	}
 }

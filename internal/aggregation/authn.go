@@ -69,8 +69,8 @@ func (a *Aggregator) Ready() error {
 	return nil
 }
 
-// Identify gives the user of a request, or an error that says why there is none.
-func Identify(authn authenticator.Request, r *http.Request) (*authenticator.Response, error) {
+// identify gives the user of a request, or an error that says why there is none.
+func identify(authn authenticator.Request, r *http.Request) (*authenticator.Response, error) {
 	response, ok, err := authn.AuthenticateRequest(r)
 	switch {
 	case err != nil:

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 )
@@ -18,6 +19,11 @@ type KeyPair struct {
 	mu    sync.Mutex
 	stamp [2]stamp
 	cert  *tls.Certificate
+}
+
+// Mounted is the certificate of a Secret of the type kubernetes.io/tls that is mounted at dir.
+func Mounted(dir string) *KeyPair {
+	return &KeyPair{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")}
 }
 
 // stamp tells whether a file is still the one that was read. The kubelet replaces files by new ones.
@@ -97,7 +103,7 @@ func (b *Bundle) Get() (*x509.CertPool, error) {
 	if b.pool != nil {
 		return b.pool, nil
 	}
-	return nil, fmt.Errorf("read the certificate authorities: %w", err)
+	return nil, fmt.Errorf("read the certificate authorities: %w; check that the ConfigMap they come from exists and is mounted", err)
 }
 
 func readPool(path string) (*x509.CertPool, error) {

@@ -2,73 +2,103 @@ package tlsfile
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
-	"virtctl/internal/certificates"
+	"virtctl/internal/certificates/pkitest"
 )
 
-func issue(t *testing.T, ca certificates.Pair, dir, name string) {
-	t.Helper()
-	pair, err := certificates.Issue(ca, certificates.Role{CommonName: name, DNSNames: []string{name}, Server: true}, time.Now(), time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	replace(t, filepath.Join(dir, "tls.crt"), pair.Cert)
-	replace(t, filepath.Join(dir, "tls.key"), pair.Key)
-}
-
-// replace swaps a file for a new one, as the kubelet does.
-func replace(t *testing.T, path string, data []byte) {
-	t.Helper()
-	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Certificates are renewed while servers run; one that went on with the old would be refused in the end.
-func TestFilesAreFollowed(t *testing.T) {
-	ca, err := certificates.NewAuthority("ca", time.Now(), time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	pair := &KeyPair{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")}
-	bundle := &Bundle{File: filepath.Join(dir, "ca.crt")}
+// Certificates are renewed daily; a server that went on with the old one would be refused a day later.
+func TestKeyPairFollowsItsFiles(t *testing.T) {
+	ca, dir := pkitest.New(t, "ca"), t.TempDir()
+	pair := Mounted(dir)
 	if _, err := pair.Get(); err == nil {
-		t.Error("a certificate out of nothing")
+		t.Fatal("a certificate out of nothing")
 	}
-	if _, err := bundle.Get(); err == nil {
-		t.Error("authorities out of nothing")
+	name := func() string {
+		t.Helper()
+		c, err := pair.Get()
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, err := x509.ParseCertificate(c.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return leaf.Subject.CommonName
 	}
-	replace(t, bundle.File, ca.Cert)
-	issue(t, ca, dir, "first.example")
-	if cert, err := pair.Get(); err != nil || cert.Leaf.DNSNames[0] != "first.example" {
-		t.Errorf("the first certificate: %v", err)
+	ca.Dir(t, dir, "first")
+	if name() != "first" {
+		t.Error("the first certificate is not there")
 	}
-	issue(t, ca, dir, "a-second-name.example")
-	cert, err := pair.Get()
-	if err != nil || cert.Leaf.DNSNames[0] != "a-second-name.example" {
-		t.Errorf("the second certificate: %v", err)
+	ca.Dir(t, dir, "second")
+	touch(t, dir)
+	if name() != "second" {
+		t.Error("the second certificate is not seen")
 	}
-	replace(t, pair.KeyFile, []byte("half"))
-	if again, err := pair.Get(); err != nil || again != cert {
-		t.Errorf("while it is replaced: %v", err)
+	// The kubelet is between two files.
+	if err := os.Remove(filepath.Join(dir, "tls.key")); err != nil {
+		t.Fatal(err)
 	}
-	state := tls.ConnectionState{PeerCertificates: nil}
-	if bundle.Peer("a-second-name.example")(state) == nil {
-		t.Error("a peer without a certificate is let in")
+	if name() != "second" {
+		t.Error("a missing file took the certificate away")
 	}
-	state.PeerCertificates = append(state.PeerCertificates, cert.Leaf)
-	if err := bundle.Peer("a-second-name.example")(state); err != nil {
-		t.Error(err)
+	pkitest.Write(t, filepath.Join(dir, "tls.key"), []byte("garbage"))
+	if name() != "second" {
+		t.Error("a broken file took the certificate away")
 	}
-	if bundle.Peer("first.example")(state) == nil {
-		t.Error("a peer of another name is let in")
+}
+
+// touch makes sure that the new files' times differ, on file systems with coarse ones too.
+func touch(t *testing.T, dir string) {
+	t.Helper()
+	later := time.Now().Add(time.Minute)
+	for _, f := range []string{"tls.crt", "tls.key"} {
+		if err := os.Chtimes(filepath.Join(dir, f), later, later); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// CVE-2025-64434: a component that may be a client must not pass for a node agent, nor one platform's agent for another's.
+func TestPeerHasTheRightRole(t *testing.T) {
+	ours, theirs := pkitest.New(t, "ours"), pkitest.New(t, "theirs")
+	bundle := &Bundle{File: filepath.Join(t.TempDir(), "ca-bundle")}
+	state := func(a *pkitest.Authority, name string) tls.ConnectionState {
+		leaf, err := x509.ParseCertificate(a.Pair(t, name).Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}
+	}
+	check := bundle.Peer("agent")
+	if err := check(state(ours, "agent")); err == nil || !strings.Contains(err.Error(), "ConfigMap") {
+		t.Errorf("without authorities: %v", err)
+	}
+	pkitest.Write(t, bundle.File, ours.PEM)
+	for _, tc := range []struct {
+		name  string
+		state tls.ConnectionState
+		ok    bool
+	}{
+		{"agent", state(ours, "agent"), true},
+		{"another role", state(ours, "controller"), false},
+		{"another platform", state(theirs, "agent"), false},
+		{"nobody", tls.ConnectionState{}, false},
+	} {
+		if err := check(tc.state); (err == nil) != tc.ok {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+	}
+	// Rotation: for a while there are two authorities.
+	pkitest.Write(t, bundle.File, append(append([]byte{}, theirs.PEM...), ours.PEM...))
+	for _, a := range []*pkitest.Authority{ours, theirs} {
+		if err := check(state(a, "agent")); err != nil {
+			t.Errorf("during rotation: %v", err)
+		}
 	}
 }

@@ -162,7 +162,7 @@ func pki(t *testing.T, host string) (*tlsfile.KeyPair, *tlsfile.Bundle, *tls.Con
 	must(err)
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(clients.Cert)
-	return &tlsfile.KeyPair{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")},
+	return tlsfile.Mounted(dir),
 		&tlsfile.Bundle{File: filepath.Join(dir, "ca")},
 		&tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12}
 }

@@ -64,7 +64,7 @@ func run(t *testing.T, handler http.HandlerFunc) *running {
 	}
 	r.url = "https://" + listener.Addr().String()
 	r.server = &Server{
-		Name: "test", Handler: handler, Certificate: &tlsfile.KeyPair{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")},
+		Name: "test", Handler: handler, Certificate: tlsfile.Mounted(dir),
 		Profile: func() tlsprofile.Profile { return *r.profile.Load() }, Drain: time.Minute,
 		Log:    slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Listen: func(context.Context) (net.Listener, error) { return listener, nil },

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -26,15 +25,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"virtctl/internal/aggregation"
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/clusterconfig/follow"
-	"virtctl/internal/server/api/access"
 	"virtctl/internal/server/api/admission/review"
 	"virtctl/internal/server/api/expand"
 	"virtctl/internal/server/api/nodeclient"
 	"virtctl/internal/server/api/stream"
 	"virtctl/internal/server/api/subresource"
-	"virtctl/internal/server/api/tlsfile"
+	"virtctl/internal/tlsfile"
 )
 
 // app is the running program.
@@ -42,7 +41,7 @@ type app struct {
 	options    Options
 	log        *slog.Logger
 	cache      cache.Cache
-	aggregator *access.Aggregator
+	aggregator *aggregation.Aggregator
 	serving    *tlsfile.KeyPair
 	config     *clusterconfig.Source
 	streams    *stream.Tracker
@@ -64,7 +63,7 @@ func newApp(cluster *rest.Config, o Options, log *slog.Logger) (*app, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
-	aggregator, err := access.NewAggregator(kube)
+	aggregator, err := aggregation.NewAggregator(kube)
 	if err != nil {
 		return nil, err
 	}
@@ -78,26 +77,22 @@ func newApp(cluster *rest.Config, o Options, log *slog.Logger) (*app, error) {
 	h := &health{}
 	a := &app{
 		options: o, health: h, log: log, cache: cached, aggregator: aggregator, config: config, streams: stream.NewTracker(),
-		serving: pair(o.ServingDir), metrics: newMetrics(h.ready), listen: listenOn(o.Port),
+		serving: tlsfile.Mounted(o.ServingDir), metrics: newMetrics(h.ready), listen: listenOn(o.Port),
 	}
 	h.checks = []func() error{aggregator.Ready, a.servable}
 	agents := nodeclient.Pods{Reader: cached, Namespace: o.Namespace}
 	subresources := &subresource.Server{
 		Client: direct, KubeVirts: cached, Config: config, Expander: expand.Types{Reader: direct}, Streams: a.streams, Sessions: a.metrics, Log: log,
-		Node:    nodeclient.New(nodeclient.TLS(pair(o.ClientDir), &tlsfile.Bundle{File: o.Authorities}), agents),
+		Node:    nodeclient.New(nodeclient.TLS(tlsfile.Mounted(o.ClientDir), &tlsfile.Bundle{File: o.Authorities}), agents),
 		Healthy: serverVersion(kube),
 	}
 	reviews := &review.Server{Client: direct, Config: config, Namespace: o.Namespace, Expander: expand.Types{Reader: direct}}
-	guard := access.Guard{Authn: aggregator, Authz: access.NewReviewer(direct), Log: log}
+	guard := aggregation.Guard{Authn: aggregator, Authz: aggregation.NewReviewer(direct), Log: log}
 	a.handler = newHandler(handlers{
 		guard: guard, subresources: subresources.Handlers(), reviews: reviews.Handlers(),
 		health: a.health, config: config, metrics: a.metrics.handler(), log: log,
 	})
 	return a, nil
-}
-
-func pair(dir string) *tlsfile.KeyPair {
-	return &tlsfile.KeyPair{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")}
 }
 
 func (a *app) servable() error {

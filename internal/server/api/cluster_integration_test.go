@@ -30,10 +30,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
 
+	"virtctl/internal/certificates/pkitest"
 	"virtctl/internal/crds"
 	"virtctl/internal/install/components"
 	"virtctl/internal/server/api/admission"
-	"virtctl/internal/server/api/pkitest"
 	"virtctl/internal/server/api/routes"
 )
 

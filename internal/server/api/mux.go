@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"virtctl/internal/aggregation"
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/reply"
 	"virtctl/internal/server/api/access"
@@ -20,7 +20,7 @@ import (
 
 // handlers are the parts of the server.
 type handlers struct {
-	guard        access.Guard
+	guard        aggregation.Guard
 	subresources map[routes.Handler]http.Handler
 	reviews      map[admission.Handler]http.Handler
 	health       *health
@@ -36,7 +36,7 @@ func newHandler(h handlers) http.Handler {
 	for _, v := range routes.Versions() {
 		for _, r := range routes.All() {
 			path := r.Path(v)
-			mux.Handle(r.Method+" "+path, h.guard.Wrap(r, v, h.subresources[r.Handler]))
+			mux.Handle(r.Method+" "+path, access.Wrap(h.guard, r, v, h.subresources[r.Handler]))
 			if !known[path] {
 				mux.HandleFunc(path, wrongMethod)
 			}
@@ -55,7 +55,7 @@ func newHandler(h handlers) http.Handler {
 		reply.Error(w, apierrors.NewGenericServerResponse(http.StatusNotFound, r.Method, schema.GroupResource{Group: routes.Group}, "",
 			"the server could not find the requested resource "+r.URL.Path, 0, true))
 	})
-	return guarded(mux, h.log)
+	return aggregation.Shield("virt-api", mux, h.log)
 }
 
 // documents are discovery and OpenAPI, which answer everybody.
@@ -91,24 +91,4 @@ func plain(w http.ResponseWriter, err error) {
 
 func wrongMethod(w http.ResponseWriter, r *http.Request) {
 	reply.Error(w, apierrors.NewMethodNotSupported(schema.GroupResource{Group: routes.Group, Resource: r.URL.Path}, r.Method))
-}
-
-// guarded sets headers for browsers that get here, and turns a bug in a handler into an error of that request.
-func guarded(next http.Handler, log *slog.Logger) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		header := w.Header()
-		header.Set("X-Content-Type-Options", "nosniff")
-		header.Set("X-Frame-Options", "DENY")
-		header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		header.Set("Cache-Control", "no-store")
-		defer func() {
-			if p := recover(); p == http.ErrAbortHandler { //nolint:errorlint // a panic's value, compared as net/http does
-				panic(p)
-			} else if p != nil {
-				log.Error("a request failed by a bug", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
-				reply.Error(w, apierrors.NewInternalError(fmt.Errorf("a bug in virt-api; please report it with virt-api's log")))
-			}
-		}()
-		next.ServeHTTP(w, r)
-	})
 }

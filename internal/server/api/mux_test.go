@@ -15,8 +15,8 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
+	"virtctl/internal/aggregation"
 	"virtctl/internal/clusterconfig"
-	"virtctl/internal/server/api/access"
 	"virtctl/internal/server/api/admission"
 	"virtctl/internal/server/api/admission/review"
 	"virtctl/internal/server/api/expand"
@@ -63,7 +63,7 @@ func testServer(authn authenticator.Request, authz authorizer.Authorizer) http.H
 		reviews[h.Handler] = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, string(h.Handler)) })
 	}
 	return newHandler(handlers{
-		guard:        access.Guard{Authn: authn, Authz: authz, Log: quiet()},
+		guard:        aggregation.Guard{Authn: authn, Authz: authz, Log: quiet()},
 		subresources: named, reviews: reviews, health: &health{}, config: &clusterconfig.Source{}, metrics: newMetrics((&health{}).ready).handler(), log: quiet(),
 	})
 }
@@ -211,7 +211,7 @@ func TestEveryHandlerExists(t *testing.T) {
 }
 
 func TestABugIsAnErrorOfItsRequest(t *testing.T) {
-	h := guarded(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("oops") }), quiet())
+	h := aggregation.Shield("virt-api", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("oops") }), quiet())
 	w := do(h, "GET", "/")
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "oops") {
 		t.Errorf("%d %s", w.Code, w.Body)

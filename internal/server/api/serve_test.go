@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,11 +14,11 @@ import (
 	v1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/cache/informertest"
 
+	"virtctl/internal/aggregation"
+	"virtctl/internal/certificates/pkitest"
 	"virtctl/internal/clusterconfig"
-	"virtctl/internal/server/api/access"
-	"virtctl/internal/server/api/pkitest"
 	"virtctl/internal/server/api/stream"
-	"virtctl/internal/server/api/tlsfile"
+	"virtctl/internal/tlsfile"
 )
 
 // running is a server whose one handler opens sessions.
@@ -37,7 +36,7 @@ func start(t *testing.T) *running {
 	t.Helper()
 	r := &running{ca: pkitest.New(t, "ca"), dir: t.TempDir(), ended: make(chan error, 1), opened: make(chan func(), 1)}
 	r.ca.Dir(t, r.dir, "virt-api")
-	aggregator, err := access.NewAggregator(fake.NewClientset())
+	aggregator, err := aggregation.NewAggregator(fake.NewClientset())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +44,7 @@ func start(t *testing.T) *running {
 	r.app = &app{
 		options: Options{LameDuck: 50 * time.Millisecond, Drain: time.Minute}, log: quiet(), aggregator: aggregator,
 		cache: &informertest.FakeInformers{Synced: &synced}, config: clusterconfig.Fixed(nil), streams: stream.NewTracker(),
-		serving: &tlsfile.KeyPair{CertFile: filepath.Join(r.dir, "tls.crt"), KeyFile: filepath.Join(r.dir, "tls.key")},
+		serving: tlsfile.Mounted(r.dir),
 		metrics: newMetrics((&health{}).ready), health: &health{},
 	}
 	mux := http.NewServeMux()

@@ -20,7 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	v1 "kubevirt.io/api/core/v1"
 
-	"virtctl/internal/server/api/tlsfile"
+	"virtctl/internal/tlsfile"
 )
 
 const (

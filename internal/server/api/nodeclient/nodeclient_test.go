@@ -23,8 +23,8 @@ import (
 	v1 "kubevirt.io/api/core/v1"
 	crfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 
-	"virtctl/internal/server/api/pkitest"
-	"virtctl/internal/server/api/tlsfile"
+	"virtctl/internal/certificates/pkitest"
+	"virtctl/internal/tlsfile"
 )
 
 type fixed string
@@ -41,7 +41,7 @@ func agent(t *testing.T, ca *pkitest.Authority, name string, h http.Handler) (*C
 	dir := t.TempDir()
 	ca.Dir(t, dir, "kubevirt.io:system:client:virt-handler")
 	pkitest.Write(t, filepath.Join(dir, "ca"), ca.PEM)
-	c := New(TLS(&tlsfile.KeyPair{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")},
+	c := New(TLS(tlsfile.Mounted(dir),
 		&tlsfile.Bundle{File: filepath.Join(dir, "ca")}), fixed("127.0.0.1"))
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -106,18 +105,18 @@ func New(config *rest.Config, o Options, log *slog.Logger) (*serving.Server, err
 	key := token.PrivateFile(o.SigningKey)
 	forwarder := &forward.Forwarder{
 		Finder:      &forward.Finder{Client: c, Wait: forward.ReadyWait},
-		Certificate: pair(o.ClientDir), Authorities: &tlsfile.Bundle{File: o.Authorities}, Log: log, Port: o.UploadPort,
+		Certificate: tlsfile.Mounted(o.ClientDir), Authorities: &tlsfile.Bundle{File: o.Authorities}, Log: log, Port: o.UploadPort,
 	}
 	signer := signer{key: key.Get, now: time.Now}
 	reviews := &review.Server{Client: c, Sign: signer.clone}
 	api := &api{
-		guard: guard{authn: aggregator, authz: aggregation.NewReviewer(c), log: log}, sign: signer.upload, lead: forwarder.Serve,
+		guard: aggregation.Guard{Authn: aggregator, Authz: aggregation.NewReviewer(c), Log: log}, sign: signer.upload, lead: forwarder.Serve,
 	}
 	profile := &tlsprofile.Source{Client: c, Log: log}
 	return &serving.Server{
 		Name: "cdi-apiserver", Port: o.Port, Handler: newHandler(api, reviews.Handlers(), log),
 		// Certificates are asked for, not demanded: webhooks and probes come without; who needs an identity is checked per request.
-		Certificate: pair(o.ServingDir), Profile: profile.Get, ClientAuth: tls.RequestClientCert,
+		Certificate: tlsfile.Mounted(o.ServingDir), Profile: profile.Get, ClientAuth: tls.RequestClientCert,
 		LameDuck: o.LameDuck, Drain: o.Drain, Log: log,
 		Checks: []func() error{
 			aggregator.Ready,
@@ -130,8 +129,4 @@ func New(config *rest.Config, o Options, log *slog.Logger) (*serving.Server, err
 			func(ctx context.Context) error { aggregator.Run(ctx); return nil },
 		},
 	}, nil
-}
-
-func pair(dir string) *tlsfile.KeyPair {
-	return &tlsfile.KeyPair{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")}
 }

@@ -1,18 +1,12 @@
 package apiserver
 
 import (
-	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"slices"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apiserver/pkg/authentication/authenticator"
-	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"virtctl/internal/aggregation"
 	"virtctl/internal/cdi/hooks"
@@ -23,7 +17,7 @@ import (
 
 // api answers the aggregated API's routes.
 type api struct {
-	guard guard
+	guard aggregation.Guard
 	// sign makes the token that allows to upload into a claim.
 	sign func(namespace, claim string) (string, error)
 	// lead passes an upload on to the claim's upload server.
@@ -36,12 +30,11 @@ func newHandler(a *api, reviews map[string]http.Handler, log *slog.Logger) http.
 	for _, v := range uploadapi.Versions() {
 		base := "/apis/" + uploadapi.Group + "/" + v + "/namespaces/{namespace}/"
 		tokens := base + uploadapi.TokenRequests
-		mux.Handle("POST "+tokens, a.guard.wrap(access{version: v, verb: "create", resource: uploadapi.TokenRequests}, http.HandlerFunc(a.createToken)))
+		mux.Handle("POST "+tokens, a.guard.Wrap(tokenRoute(v), http.HandlerFunc(a.createToken)))
 		mux.HandleFunc(tokens, wrongMethod)
 		uploads := base + uploadapi.Uploads + "/{name}/" + uploadapi.Proxy + "/{endpoint}"
 		for method, verb := range map[string]string{http.MethodPost: "create", http.MethodHead: "get"} {
-			at := access{version: v, verb: verb, resource: uploadapi.Uploads, subresource: uploadapi.Proxy}
-			mux.Handle(method+" "+uploads, a.guard.wrap(at, http.HandlerFunc(a.upload)))
+			mux.Handle(method+" "+uploads, a.guard.Wrap(uploadRoute(v, verb), http.HandlerFunc(a.upload)))
 		}
 		mux.HandleFunc(uploads, wrongMethod)
 	}
@@ -51,7 +44,20 @@ func newHandler(a *api, reviews map[string]http.Handler, log *slog.Logger) http.
 	}
 	documents(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { notFound(w, r) })
-	return guarded(mux, log)
+	return aggregation.Shield("cdi-apiserver", mux, log)
+}
+
+func tokenRoute(version string) aggregation.Route {
+	return aggregation.Route{
+		Verb: "create", Group: uploadapi.Group, Version: version, Resource: uploadapi.TokenRequests, Parameters: []string{"namespace"},
+	}
+}
+
+func uploadRoute(version, verb string) aggregation.Route {
+	return aggregation.Route{
+		Verb: verb, Group: uploadapi.Group, Version: version, Resource: uploadapi.Uploads, Subresource: uploadapi.Proxy,
+		Parameters: []string{"namespace", "name"},
+	}
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {
@@ -88,81 +94,4 @@ func documents(mux *http.ServeMux) {
 
 func wrongMethod(w http.ResponseWriter, r *http.Request) {
 	reply.Error(w, apierrors.NewMethodNotSupported(schema.GroupResource{Group: uploadapi.Group, Resource: r.URL.Path}, r.Method))
-}
-
-// guarded sets headers for browsers that get here, and turns a bug in a handler into an error of that request.
-func guarded(next http.Handler, log *slog.Logger) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		header := w.Header()
-		header.Set("X-Content-Type-Options", "nosniff")
-		header.Set("Cache-Control", "no-store")
-		defer func() {
-			if p := recover(); p == http.ErrAbortHandler { //nolint:errorlint // a panic's value, compared as net/http does
-				panic(p)
-			} else if p != nil {
-				log.Error("a request failed by a bug", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
-				reply.Error(w, apierrors.NewInternalError(fmt.Errorf("a bug in cdi-apiserver; please report it with its log")))
-			}
-		}()
-		next.ServeHTTP(w, r)
-	})
-}
-
-// access is what a route takes. The review is made from it, never from the request's path, so that what is reviewed is what is
-// served.
-type access struct{ version, verb, resource, subresource string }
-
-// guard lets only those through to a route who may use it.
-type guard struct {
-	authn authenticator.Request
-	authz authorizer.Authorizer
-	log   *slog.Logger
-}
-
-func (g guard) wrap(at access, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, parameter := range []string{"namespace", "name"} {
-			value := r.PathValue(parameter)
-			if parameter == "name" && at.subresource == "" {
-				continue
-			}
-			if problems := content.IsPathSegmentName(value); value == "" || len(problems) > 0 {
-				reply.Error(w, apierrors.NewBadRequest(fmt.Sprintf("%s %q is not a name %s", parameter, value, strings.Join(problems, ", "))))
-				return
-			}
-		}
-		who, err := aggregation.Identify(g.authn, r)
-		if err != nil {
-			g.log.Info("refused a request", "path", r.URL.Path, "from", r.RemoteAddr, "error", err)
-			reply.Error(w, apierrors.NewUnauthorized(err.Error()))
-			return
-		}
-		a := authorizer.AttributesRecord{
-			User: who.User, Verb: at.verb, Namespace: r.PathValue("namespace"), Name: r.PathValue("name"), APIGroup: uploadapi.Group,
-			APIVersion: at.version, Resource: at.resource, Subresource: at.subresource, ResourceRequest: true, Path: r.URL.Path,
-		}
-		decision, reason, err := g.authz.Authorize(r.Context(), a)
-		switch {
-		case err != nil:
-			reply.Error(w, apierrors.NewInternalError(err))
-		case decision != authorizer.DecisionAllow:
-			reply.Error(w, forbidden(a, reason))
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
-}
-
-// forbidden says what is missing, so that an administrator can grant exactly that.
-func forbidden(a authorizer.AttributesRecord, reason string) error {
-	what := a.Resource
-	if a.Subresource != "" {
-		what += "/" + a.Subresource
-	}
-	message := fmt.Sprintf("User %q cannot %s resource %q in API group %q in the namespace %q",
-		a.User.GetName(), a.Verb, what, a.APIGroup, a.Namespace)
-	if reason != "" {
-		message += ": " + reason
-	}
-	return apierrors.NewForbidden(schema.GroupResource{Group: a.APIGroup, Resource: what}, a.Name, fmt.Errorf("%s", message))
 }

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	uploadv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/upload/v1beta1"
 
+	"virtctl/internal/aggregation"
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/cdi/token"
 	"virtctl/internal/server/cdi/apiserver/review"
@@ -38,20 +39,20 @@ func handler(t testing.TB, may func(authorizer.Attributes) bool) (http.Handler, 
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	s := signer{key: func() (*rsa.PrivateKey, error) { return key, nil }, now: time.Now}
 	return newHandler(&api{
-		guard: guard{
-			authn: authenticator.RequestFunc(func(r *http.Request) (*authenticator.Response, bool, error) {
+		guard: aggregation.Guard{
+			Authn: authenticator.RequestFunc(func(r *http.Request) (*authenticator.Response, bool, error) {
 				if r.Header.Get("X-Remote-User") == "" {
 					return nil, false, nil
 				}
 				return &authenticator.Response{User: &user.DefaultInfo{Name: r.Header.Get("X-Remote-User")}}, true, nil
 			}),
-			authz: authorizer.AuthorizerFunc(func(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+			Authz: authorizer.AuthorizerFunc(func(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
 				if may(a) {
 					return authorizer.DecisionAllow, "", nil
 				}
 				return authorizer.DecisionNoOpinion, "", nil
 			}),
-			log: log,
+			Log: log,
 		},
 		sign: s.upload,
 		lead: func(w http.ResponseWriter, _ *http.Request, namespace, claim, endpoint string) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -94,12 +93,12 @@ func New(config *rest.Config, o Options, log *slog.Logger) (*serving.Server, err
 	key := token.PublicFile(o.SigningKey)
 	forwarder := &forward.Forwarder{
 		Finder:      &forward.Finder{Client: c, Wait: forward.ReadyWait},
-		Certificate: pair(o.ClientDir), Authorities: &tlsfile.Bundle{File: o.Authorities}, Log: log, Port: o.UploadPort,
+		Certificate: tlsfile.Mounted(o.ClientDir), Authorities: &tlsfile.Bundle{File: o.Authorities}, Log: log, Port: o.UploadPort,
 	}
 	profile := &tlsprofile.Source{Client: c, Log: log}
 	return &serving.Server{
 		Name: "cdi-uploadproxy", Port: o.Port, Handler: NewHandler(key.Get, forwarder.Serve, log),
-		Certificate: pair(o.ServingDir), Profile: profile.Get, ClientAuth: tls.NoClientCert,
+		Certificate: tlsfile.Mounted(o.ServingDir), Profile: profile.Get, ClientAuth: tls.NoClientCert,
 		LameDuck: o.LameDuck, Drain: o.Drain, Log: log,
 		Checks: []func() error{
 			func() error { _, err := key.Get(); return err },
@@ -108,8 +107,4 @@ func New(config *rest.Config, o Options, log *slog.Logger) (*serving.Server, err
 		},
 		Background: []func(context.Context) error{profile.Run, footprint.Trimmer{Log: logr.FromSlogHandler(log.Handler())}.Start},
 	}, nil
-}
-
-func pair(dir string) *tlsfile.KeyPair {
-	return &tlsfile.KeyPair{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key")}
 }
