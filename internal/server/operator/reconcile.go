@@ -26,6 +26,7 @@ import (
 	"virtctl/internal/crds"
 	"virtctl/internal/drift"
 	"virtctl/internal/install/components"
+	"virtctl/internal/server/operand"
 )
 
 // Finalizer keeps the KubeVirt resource until everything it stands for is gone.
@@ -49,8 +50,7 @@ var (
 
 // watched is every other kind the operator installs: a change by somebody else is repaired.
 var watched = []schema.GroupVersionKind{
-	serviceGVK, accountGVK, budgetGVK,
-	{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"},
+	serviceGVK, accountGVK, budgetGVK, operand.DefinitionGVK(),
 	{Group: "apiregistration.k8s.io", Version: "v1", Kind: "APIService"},
 	{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingWebhookConfiguration"},
 	{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingWebhookConfiguration"},
@@ -109,6 +109,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		next, err = r.install(ctx, kv)
 	}
 	r.report(ctx, kv, err)
+	if errors.Is(err, operand.ErrWaiting) {
+		err = nil // what is waited for is watched
+	}
 	if patchErr := r.patch(ctx, before, kv); patchErr != nil {
 		err = errors.Join(err, patchErr)
 	}

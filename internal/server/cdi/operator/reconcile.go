@@ -33,6 +33,7 @@ import (
 	components "virtctl/internal/install/components/cdi"
 	"virtctl/internal/install/pods"
 	"virtctl/internal/rollout"
+	"virtctl/internal/server/operand"
 )
 
 const managedBy = components.ManagedBy
@@ -61,14 +62,13 @@ var (
 	accountGVK    = schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"}
 	budgetGVK     = schema.GroupVersionKind{Group: "policy", Version: "v1", Kind: "PodDisruptionBudget"}
 	roleGVK       = schema.GroupVersionKind{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "Role"}
-	definitionGVK = schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}
 	constraintGVK = schema.GroupVersionKind{Group: "security.openshift.io", Version: "v1", Kind: "SecurityContextConstraints"}
 	configGVK     = schema.GroupVersionKind{Group: "cdi.kubevirt.io", Version: "v1beta1", Kind: "CDIConfig"}
 )
 
 // watched is every other kind the operator installs: a change by somebody else is repaired.
 var watched = []schema.GroupVersionKind{
-	serviceGVK, accountGVK, budgetGVK, roleGVK, definitionGVK,
+	serviceGVK, accountGVK, budgetGVK, roleGVK, operand.DefinitionGVK(),
 	{Group: "apiregistration.k8s.io", Version: "v1", Kind: "APIService"},
 	{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingWebhookConfiguration"},
 	{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingWebhookConfiguration"},
@@ -121,7 +121,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, err // somebody was faster: not worth a word, what is there now is looked at again
 	}
 	r.report(ctx, cdi, err)
-	if errors.Is(err, errWaiting) {
+	if errors.Is(err, operand.ErrWaiting) {
 		err = nil // what is waited for is watched
 	}
 	if patchErr := r.patch(ctx, before, cdi); patchErr != nil {

@@ -31,6 +31,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
+	"virtctl/internal/cdi/ingress"
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/cdi/serving"
 	"virtctl/internal/certificates"
@@ -254,14 +255,14 @@ func (cl *cluster) serve() {
 	cl.uploads = cl.listen()
 	port := cl.uploads.Addr().(*net.TCPAddr).Port
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	api, err := apiserver.New(cl.account(names.AccountAPIServer), apiserver.Options{
+	api, err := apiserver.New(cl.account(names.AccountAPIServer), ingress.Options{
 		ServingDir: cl.path(names.SecretAPICert), ClientDir: cl.path(names.SecretUploadClientCert), Authorities: cl.path("upload-ca"),
 		SigningKey: cl.path(names.SecretSigningKey + "/" + names.SigningKeyPrivate), Drain: time.Second, UploadPort: port,
 	}, log)
 	must(t, err)
 	at := cl.run(api)
 	cl.endpoint(names.ServiceAPI, at)
-	proxy, err := uploadproxy.New(cl.account(names.AccountUploadProxy), uploadproxy.Options{
+	proxy, err := uploadproxy.New(cl.account(names.AccountUploadProxy), ingress.Options{
 		ServingDir: cl.path(names.SecretProxyCert), ClientDir: cl.path(names.SecretUploadClientCert), Authorities: cl.path("upload-ca"),
 		SigningKey: cl.path(names.SecretSigningKey + "/" + names.SigningKeyPublic), Drain: time.Second, UploadPort: port,
 	}, log)
