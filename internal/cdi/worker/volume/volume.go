@@ -65,8 +65,11 @@ type Sizes struct {
 	GrowTo int64
 }
 
-// Sizes follows CDI: of a filesystem, a part is left for its own use (overhead), the rest is rounded down to 1 MiB, and no more than
-// the user asked for is used.
+// Sizes are those for a claim of this many bytes on a file system of which a part, as configured (overhead), is not for the disk.
+//
+// CDI takes the overhead from what is free, where the file system's own share is gone already: a claim that was made large enough for a disk
+// turns out too small (kubevirt/containerized-data-importer#4024). Here an image may have what is really there, and the disk becomes
+// as large as CDI makes it, or as the claim was made for.
 func (v Volume) Sizes(request string, overhead float64) (Sizes, error) {
 	wanted, err := ParseSize(request)
 	if err != nil {
@@ -83,18 +86,29 @@ func (v Volume) Sizes(request string, overhead float64) (Sizes, error) {
 	if err != nil {
 		return Sizes{}, err
 	}
-	usable := int64(float64(room)/(1+overhead)) / mib * mib
-	if wanted > 0 && wanted < usable {
-		usable = wanted
-	}
-	if usable <= 0 {
+	s := sizes(room, wanted, overhead)
+	if s.Available <= 0 {
 		return Sizes{}, errors.New("the claim has no room for a disk: use a larger one")
 	}
-	s := Sizes{Available: usable}
-	if wanted > 0 {
-		s.GrowTo = usable
-	}
 	return s, nil
+}
+
+// sector is the largest unit in which guests count a disk.
+const sector = 4096
+
+// sizes shares room out.
+func sizes(room, wanted int64, overhead float64) Sizes {
+	// A file system that is full to its last block has none for where a file's blocks are, nor for the journal beside it.
+	s := Sizes{Available: (room - room/256 - mib) / mib * mib}
+	if wanted <= 0 {
+		return s
+	}
+	share := func(n int64) int64 { return int64(float64(n)/(1+overhead)) / mib * mib }
+	whole := wanted - wanted%sector // guests do not see a part of one
+	s.Available = min(s.Available, whole)
+	s.GrowTo = max(min(whole, share(room)), min(share(wanted), s.Available))
+	s.Available = max(s.Available, s.GrowTo)
+	return s
 }
 
 // room is what is free, and what earlier tries left: that is written over.

@@ -76,6 +76,27 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// A claim that was made for a disk, by CDI's formula for the overhead, takes an image of that size whatever the file system needs for itself.
+func TestSizesOfAFilesystem(t *testing.T) {
+	const gib = 1 << 30
+	const inflated = gib * 106 / 100 / 4096 * 4096
+	for name, c := range map[string]struct {
+		room, wanted    int64
+		available, grow int64
+	}{
+		"half a GiB, ext4":                       {567205888, 569083167, 537 * mib, 512 * mib},
+		"1 GiB, ext4 with its smallest overhead": {1100 * mib, gib * 106 / 100, inflated, 1037 * mib},
+		"a claim of 1 GiB that has less":         {1000 * mib, gib, 995 * mib, 966 * mib},
+		"a directory of a large disk":            {100 * gib, gib, gib, gib},
+		"the same, overhead included":            {100 * gib, gib * 106 / 100, inflated, inflated},
+		"hardly anything":                        {mib, gib, 0, 0},
+	} {
+		if s := sizes(c.room, c.wanted, 0.06); s.Available != c.available || s.GrowTo != c.grow {
+			t.Errorf("%s: %d MiB, grows to %d MiB; want %d and %d", name, s.Available/mib, s.GrowTo/mib, c.available/mib, c.grow/mib)
+		}
+	}
+}
+
 func FuzzJournal(f *testing.F) {
 	f.Add([]byte(`{"identity":"x","checkpoint":{"offset":1}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
