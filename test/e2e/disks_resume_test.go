@@ -39,11 +39,13 @@ func TestUploadsGoOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := start(t)
-			file, digest := j.randomFile()
+			file, digest := j.randomFile(uploadSize)
 			w := j.wire(cutAt)
 			upload := []string{"image-upload", "dv", "disk", "--image-path", file, "--insecure", "--retry", "20",
 				"-n", j.namespace, "--server", w.server}
-			ctx, kill := context.WithCancel(t.Context())
+			bounded, end := context.WithTimeout(t.Context(), stepTime)
+			defer end()
+			ctx, kill := context.WithCancel(bounded)
 			defer kill()
 			interrupted := make(chan struct{})
 			go func() {
@@ -54,7 +56,7 @@ func TestUploadsGoOn(t *testing.T) {
 			r := command(ctx, "", "virtctl", upload...)
 			<-interrupted
 			if ctx.Err() != nil {
-				r = command(t.Context(), "", "virtctl", upload...)
+				r = command(bounded, "", "virtctl", upload...)
 			}
 			if r.Code != 0 {
 				t.Fatalf("the upload did not go on: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
@@ -68,7 +70,7 @@ func TestUploadsGoOn(t *testing.T) {
 	}
 }
 
-func (j *journey) randomFile() (path, digest string) {
+func (j *journey) randomFile(size int64) (path, digest string) {
 	j.Helper()
 	path = filepath.Join(j.TempDir(), "disk.raw")
 	file, err := os.Create(path)
@@ -77,7 +79,7 @@ func (j *journey) randomFile() (path, digest string) {
 	}
 	defer file.Close()
 	sum := sha256.New()
-	if _, err := io.CopyN(io.MultiWriter(file, sum), rand.Reader, uploadSize); err != nil {
+	if _, err := io.CopyN(io.MultiWriter(file, sum), rand.Reader, size); err != nil {
 		j.Fatal(err)
 	}
 	return path, "sha256:" + hex.EncodeToString(sum.Sum(nil))

@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -134,6 +136,33 @@ func TestImportsThatCannotWork(t *testing.T) {
 		if r.Code != 0 || !strings.Contains(conditions, wrong.message) {
 			t.Errorf("%s: no condition says %q:\n%s", name, wrong.message, conditions)
 		}
+	}
+}
+
+// TestARefusalIsHeard: a cluster that refuses an image in the middle of it says why, and the client does not send it again.
+func TestARefusalIsHeard(t *testing.T) {
+	j := start(t)
+	disk := filepath.Join(t.TempDir(), "damaged.qcow2")
+	raw, _ := j.randomFile(64 << 20)
+	if out, err := exec.Command("qemu-img", "convert", "-O", "qcow2", raw, disk).CombinedOutput(); err != nil {
+		t.Fatalf("qemu-img: %v\n%s", err, out)
+	}
+	file, err := os.OpenFile(disk, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	header := make([]byte, 48)
+	if _, err := file.ReadAt(header, 0); err != nil {
+		t.Fatal(err)
+	}
+	// The table of tables, which lies at the image's beginning, points to where nothing can be.
+	if _, err := file.WriteAt(bytes.Repeat([]byte{0x7f}, 8), int64(binary.BigEndian.Uint64(header[40:]))); err != nil {
+		t.Fatal(err)
+	}
+	r := j.try("", "image-upload", "dv", "refused", "--image-path", disk, "--retry", "3")
+	if r.Code == 0 || !strings.Contains(r.Stderr, "the image was refused") || strings.Contains(r.Stderr, "trying again") {
+		t.Errorf("exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"html"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"virtctl/internal/cdi/linger"
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/tlsfile"
 )
@@ -56,7 +56,10 @@ func (f *Forwarder) Serve(w http.ResponseWriter, r *http.Request, namespace, cla
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	go f.watchOver(ctx, server, cancel)
-	f.proxy(server, path).ServeHTTP(w, r.WithContext(ctx))
+	x, r := linger.Begin(w, r.WithContext(ctx))
+	f.proxy(server, path).ServeHTTP(w, r)
+	// An upload server that refuses does so in the middle of the body.
+	x.End(linger.Patience)
 }
 
 // watchOver ends a request whose upload server is gone without a word, as when its node was lost.
@@ -85,11 +88,7 @@ func (f *Forwarder) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 // Text answers in words. They may have been put together from what a client said.
 func Text(w http.ResponseWriter, code int, text string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(code)
-	// The client is gone when this fails; there is nobody left to tell.
-	_, _ = io.WriteString(w, html.EscapeString(text))
+	linger.Text(w, code, html.EscapeString(text))
 }
 
 func (f *Forwarder) proxy(server *Server, path string) *httputil.ReverseProxy {

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -24,6 +25,7 @@ import (
 	crfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"virtctl/internal/cdi/linger"
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/certificates"
 	"virtctl/internal/tlsfile"
@@ -293,13 +295,45 @@ func TestServeEndsWithTheServer(t *testing.T) {
 
 // A server whose answer comes before its client has sent everything (full disk, another upload) is heard.
 func TestServePassesEarlyAnswersOn(t *testing.T) {
-	proxy, _ := way(t, names.UploadHost("disk", "lab"), target, func(w http.ResponseWriter, _ *http.Request) {
+	proxy, _ := way(t, names.UploadHost("disk", "lab"), target, func(w http.ResponseWriter, r *http.Request) {
+		x, _ := linger.Begin(w, r)
 		w.Header().Set(names.HeaderOffset, "9")
-		w.WriteHeader(http.StatusConflict)
+		linger.Text(w, http.StatusConflict, "elsewhere")
+		x.End(linger.Patience)
 	})
 	response, _ := send(t, http.MethodPost, proxy.URL+"/upload", strings.NewReader(strings.Repeat("x", 1<<20)), nil)
 	if response.StatusCode != http.StatusConflict || response.Header.Get(names.HeaderOffset) != "9" {
 		t.Errorf("%d %v", response.StatusCode, response.Header)
+	}
+}
+
+// A server that refuses in the middle of a large body is heard even by a client that reads nothing before it has sent everything.
+func TestServePassesRefusalsOn(t *testing.T) {
+	proxy, _ := way(t, names.UploadHost("disk", "lab"), target, func(w http.ResponseWriter, r *http.Request) {
+		x, r := linger.Begin(w, r)
+		_, _ = io.CopyN(io.Discard, r.Body, 1)
+		linger.Text(w, http.StatusBadRequest, "too large")
+		x.End(linger.Patience)
+	})
+	conn, err := net.Dial("tcp", proxy.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const length = 64 << 20
+	if _, err := fmt.Fprintf(conn, "POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", length); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write(make([]byte, length)); err != nil {
+		t.Fatalf("the body: %v", err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if text, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusBadRequest || string(text) != "too large" {
+		t.Errorf("%s %s", response.Status, text)
 	}
 }
 

@@ -13,13 +13,17 @@ import (
 	"strconv"
 
 	"virtctl/internal/cdi/image"
+	"virtctl/internal/cdi/linger"
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/cdi/stream"
 	"virtctl/internal/cdi/worker/volume"
 )
 
+// opener finds the content in a request, and its length, -1 if that is not known.
+type opener func(*http.Request) (io.Reader, int64, error)
+
 // handler answers HEAD and POST of an upload path.
-func (s *Server) handler(open func(*http.Request) (io.Reader, int64, error), archive bool) http.Handler {
+func (s *Server) handler(open opener, archive bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost && r.Method != http.MethodHead {
 			w.WriteHeader(http.StatusNotFound)
@@ -33,22 +37,29 @@ func (s *Server) handler(open func(*http.Request) (io.Reader, int64, error), arc
 			s.head(w)
 			return
 		}
-		t, err := newTransfer(r, archive)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		t.body = &body{control: http.NewResponseController(w), idle: s.config.Idle}
-		if err := s.begin(r.Context(), t); err != nil {
-			code := http.StatusServiceUnavailable
-			if errors.Is(err, errDone) {
-				code = http.StatusConflict
-			}
-			http.Error(w, err.Error(), code)
-			return
-		}
-		s.post(w, r, t, open)
+		x, r := linger.Begin(w, r)
+		s.take(w, r, open, archive)
+		x.End(linger.Patience)
 	})
+}
+
+// take answers a POST.
+func (s *Server) take(w http.ResponseWriter, r *http.Request, open opener, archive bool) {
+	t, err := newTransfer(r, archive)
+	if err != nil {
+		linger.Text(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	t.body = &body{control: http.NewResponseController(w), idle: s.config.Idle}
+	if err := s.begin(r.Context(), t); err != nil {
+		code := http.StatusServiceUnavailable
+		if errors.Is(err, errDone) {
+			code = http.StatusConflict
+		}
+		linger.Text(w, code, err.Error())
+		return
+	}
+	s.post(w, r, t, open)
 }
 
 // known tells by the certificate who may upload.
@@ -78,7 +89,7 @@ func (s *Server) head(w http.ResponseWriter) {
 	w.WriteHeader(http.StatusOK)
 }
 
-func (s *Server) post(w http.ResponseWriter, r *http.Request, t *transfer, open func(*http.Request) (io.Reader, int64, error)) {
+func (s *Server) post(w http.ResponseWriter, r *http.Request, t *transfer, open opener) {
 	var result *Result
 	var failure error
 	defer func() {
@@ -93,14 +104,14 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, t *transfer, open 
 	}
 	reader, length, err := open(r)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		linger.Text(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	if t.length == 0 && length >= 0 {
 		t.length = t.offset + length
 	}
 	if t.length == 0 && length == 0 {
-		http.Error(w, "Saving stream failed: the upload is empty", http.StatusBadRequest)
+		linger.Text(w, http.StatusBadRequest, "Saving stream failed: the upload is empty")
 		return
 	}
 	t.body.reader = reader
@@ -130,7 +141,7 @@ func (s *Server) continues(w http.ResponseWriter, t *transfer) (*volume.Entry, b
 	e := t.entry(journal)
 	if t.offset == 0 && (e == nil || e.Checkpoint.Offset == 0 || !t.resumes) {
 		if err := journal.Remove(); err != nil {
-			http.Error(w, "Saving stream failed: "+err.Error(), http.StatusInternalServerError)
+			linger.Text(w, http.StatusInternalServerError, "Saving stream failed: "+err.Error())
 			return nil, false
 		}
 		return nil, true
@@ -143,7 +154,7 @@ func (s *Server) continues(w http.ResponseWriter, t *transfer) (*volume.Entry, b
 		offset = e.Checkpoint.Offset
 	}
 	w.Header().Set(names.HeaderOffset, strconv.FormatInt(offset, 10))
-	http.Error(w, fmt.Sprintf("the upload goes on at byte %d, not at %d", offset, t.offset), http.StatusConflict)
+	linger.Text(w, http.StatusConflict, fmt.Sprintf("the upload goes on at byte %d, not at %d", offset, t.offset))
 	return nil, false
 }
 
@@ -250,24 +261,24 @@ func (s *Server) refuse(w http.ResponseWriter, t *transfer, err error) error {
 	s.config.Logf("the upload failed: %v", err)
 	switch {
 	case errors.As(err, &scratch):
-		http.Error(w, "this image needs scratch space, which is being prepared: send it again", http.StatusServiceUnavailable)
+		linger.Text(w, http.StatusServiceUnavailable, "this image needs scratch space, which is being prepared: send it again")
 		return err
 	case errors.Is(err, errAgain):
 		w.Header().Set(names.HeaderOffset, "0")
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		linger.Text(w, http.StatusServiceUnavailable, err.Error())
 	case errors.As(err, &cut):
 		// What arrived is safe. Most often nobody reads this answer.
-		http.Error(w, "Saving stream failed: "+err.Error(), http.StatusInternalServerError)
+		linger.Text(w, http.StatusInternalServerError, "Saving stream failed: "+err.Error())
 	case errors.As(err, &large), errors.As(err, &full):
 		s.forget(t)
-		http.Error(w, "Saving stream failed: effective image size is larger than the reported available storage: "+err.Error(), http.StatusBadRequest)
+		linger.Text(w, http.StatusBadRequest, "Saving stream failed: effective image size is larger than the reported available storage: "+err.Error())
 	case errors.As(err, &refused), errors.As(err, &damaged), errors.As(err, &unpacked), errors.As(err, &member), errors.Is(err, errNoFiles):
 		// The same content would fail again.
 		s.forget(t)
-		http.Error(w, "Saving stream failed: "+err.Error(), http.StatusBadRequest)
+		linger.Text(w, http.StatusBadRequest, "Saving stream failed: "+err.Error())
 	default:
 		s.forget(t)
-		http.Error(w, "Saving stream failed: "+err.Error(), http.StatusInternalServerError)
+		linger.Text(w, http.StatusInternalServerError, "Saving stream failed: "+err.Error())
 	}
 	return nil
 }
