@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"bufio"
 	"crypto/rand"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -24,40 +26,90 @@ const (
 	workerStart = 2.5
 )
 
-// disks measures how fast images become disks. The floor is what a person would type: curl, then qemu-img convert.
+// data is what is not zero in the images.
+const data = imageSize / 2
+
+// disks measures how fast images become disks, and at what cost. The floor is what a person would type: curl, then qemu-img convert.
 func (b *bench) disks() {
 	namespace := b.namespace("bench-disks")
 	dir := b.TempDir()
-	images := map[string]string{"half-sparse raw": b.halfSparse(dir)}
-	images["zlib qcow2"] = b.compressed(dir, images["half-sparse raw"])
+	raw := b.halfSparse(dir)
+	images := []struct{ kind, file string }{{"half-sparse raw", raw}, {"zlib qcow2", b.compressed(dir, raw)}}
+	server := b.serve(dir)
+	peaks := b.watchPeaks(namespace)
+	for i, image := range images {
+		url := server + filepath.Base(image.file)
+		floor := b.curlThenConvert(url, dir)
+		b.importImage(namespace, fmt.Sprintf("import-%d", i), image.kind, url, floor)
+		b.uploadImage(namespace, fmt.Sprintf("upload-%d", i), image.kind, image.file, floor)
+	}
+	b.cutUpload(namespace, raw)
+	b.weighWorkers(peaks.stop())
+	// What is left would be in the way of the uninstallation.
+	b.program("kubectl", "", "delete", "namespace", namespace)
+}
+
+// serve offers a directory to the pods.
+func (b *bench) serve(dir string) string {
+	b.Helper()
 	listener, err := net.Listen("tcp", hostAddress+":0")
 	b.check(err)
 	server := &http.Server{Handler: http.FileServer(http.Dir(dir))}
 	go func() { _ = server.Serve(listener) }()
-	defer server.Close()
+	b.Cleanup(func() { _ = server.Close() })
+	return "http://" + listener.Addr().String() + "/"
+}
 
-	for i, kind := range []string{"half-sparse raw", "zlib qcow2"} {
-		file := images[kind]
-		url := "http://" + listener.Addr().String() + "/" + filepath.Base(file)
-		floor := b.curlThenConvert(url, dir)
-		name := fmt.Sprintf("import-%d", i)
-		start := time.Now()
-		b.program("kubectl", dataVolume(name, fmt.Sprintf("http: {url: %q}", url)), "-n", namespace, "apply", "-f", "-")
-		b.program("kubectl", "", "-n", namespace, "wait", "dv/"+name, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=300s")
-		b.table.add(figure{name: "http import, 1 GiB " + kind + ", DataVolume → Succeeded", promise: floor/speed + workerStart, unit: seconds,
-			values: since(start), floor: []float64{floor}, floorName: "curl, convert"})
+// importImage has the cluster fetch an image.
+func (b *bench) importImage(namespace, name, kind, url string, floor float64) {
+	b.Helper()
+	start := time.Now()
+	b.program("kubectl", dataVolume(name, fmt.Sprintf("http: {url: %q}", url)), "-n", namespace, "apply", "-f", "-")
+	b.program("kubectl", "", "-n", namespace, "wait", "dv/"+name, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=300s")
+	b.table.add(figure{name: "http import, 1 GiB " + kind + ", DataVolume → Succeeded", promise: floor/speed + workerStart, unit: seconds,
+		values: since(start), floor: []float64{floor}, floorName: "curl, convert"})
+}
 
-		name = fmt.Sprintf("upload-%d", i)
-		start = time.Now()
-		b.program("kubectl", dataVolume(name, "upload: {}"), "-n", namespace, "apply", "-f", "-")
-		b.program("kubectl", "", "-n", namespace, "wait", "dv/"+name, "--for=jsonpath={.status.phase}=UploadReady", "--timeout=300s")
-		b.table.add(figure{name: "upload pod ready", promise: workerStart, unit: seconds, values: since(start)})
-		start = time.Now()
-		b.virtctl("-n", namespace, "image-upload", "dv", name, "--no-create", "--image-path", file)
-		b.table.add(figure{name: "upload, 1 GiB " + kind, promise: floor / speed, unit: seconds,
-			values: since(start), floor: []float64{floor}, floorName: "curl, convert"})
+// uploadImage uploads as a person does: the command makes the volume. What it prints tells when the pod was ready.
+func (b *bench) uploadImage(namespace, name, kind, file string, floor float64) {
+	b.Helper()
+	cmd := b.cluster.Program(b.ctx, "virtctl", "-n", namespace, "image-upload", "dv", name, "--image-path", file)
+	out, err := cmd.StdoutPipe()
+	b.check(err)
+	var talk strings.Builder
+	cmd.Stderr = &talk
+	start := time.Now()
+	b.check(cmd.Start())
+	var ready time.Time
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if ready.IsZero() && strings.HasPrefix(lines.Text(), "Uploading data to") {
+			ready = time.Now()
+		}
 	}
-	b.program("kubectl", "", "delete", "namespace", namespace, "--wait=false")
+	if err := cmd.Wait(); err != nil {
+		b.Fatalf("image-upload: %v\n%s", err, talk.String())
+	}
+	b.table.add(figure{name: "image-upload: command → upload pod ready", promise: workerStart, unit: seconds, values: []float64{ready.Sub(start).Seconds()}})
+	b.table.add(figure{name: "upload, 1 GiB " + kind + ", pod ready → Succeeded", promise: floor / speed, unit: seconds,
+		values: since(ready), floor: []float64{floor}, floorName: "curl, convert"})
+}
+
+// cutUpload cuts an upload in its middle and counts what crosses the wire in all.
+func (b *bench) cutUpload(namespace, file string) {
+	b.Helper()
+	w, err := b.cluster.Wire(b.ctx, imageSize/2)
+	b.check(err)
+	defer w.Close()
+	go func() {
+		select {
+		case <-w.Reached:
+			w.Cut()
+		case <-b.ctx.Done():
+		}
+	}()
+	b.virtctl("-n", namespace, "image-upload", "dv", "cut", "--image-path", file, "--server", w.Server)
+	again := float64(w.Sent.Load()-imageSize) / imageSize * 100
+	b.table.add(figure{name: "sent again after a cut at 50 %, 1 GiB raw", promise: 5, unit: percent, values: []float64{again}, upstream: "100 %"})
 }
 
 // halfSparse makes a raw image of which every other MiB is data that does not compress.
@@ -68,10 +120,10 @@ func (b *bench) halfSparse(dir string) string {
 	b.check(err)
 	defer file.Close()
 	b.check(file.Truncate(imageSize))
-	data := make([]byte, run)
+	noise := make([]byte, run)
 	for offset := int64(0); offset < imageSize; offset += 2 * run {
-		_, _ = rand.Read(data)
-		_, err := file.WriteAt(data, offset)
+		_, _ = rand.Read(noise)
+		_, err := file.WriteAt(noise, offset)
 		b.check(err)
 	}
 	return path

@@ -20,6 +20,9 @@ const (
 	mib     unit = "MiB"
 	mb      unit = "MB"
 	count   unit = ""
+	percent unit = "%"
+	// ratio is a share of something else.
+	ratio unit = "×"
 )
 
 // figure is one thing that is promised, with what was measured.
@@ -48,7 +51,7 @@ func (f figure) kept() bool { return median(f.values) <= f.limit() }
 
 func (f figure) format(value float64) string {
 	text := fmt.Sprintf("%.2f", value)
-	if f.unit != seconds {
+	if f.unit != seconds && f.unit != ratio {
 		text = fmt.Sprintf("%.1f", value)
 	}
 	return strings.TrimSpace(strings.TrimSuffix(text, ".0") + " " + string(f.unit))

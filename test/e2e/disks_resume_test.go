@@ -8,13 +8,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
-	"net"
-	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"testing"
+
+	"virtctl/test/cluster"
 )
 
 const (
@@ -27,13 +25,13 @@ const (
 
 // TestUploadsGoOn: whatever ends an upload half-way, it goes on where it was, and the disk has the file's checksum.
 func TestUploadsGoOn(t *testing.T) {
-	for name, interrupt := range map[string]func(j *journey, w *wire, kill func()){
-		"network-cut":   func(_ *journey, w *wire, _ func()) { w.cut() },
-		"client-killed": func(_ *journey, _ *wire, kill func()) { kill() },
-		"pod-killed": func(j *journey, _ *wire, _ func()) {
+	for name, interrupt := range map[string]func(j *journey, w *cluster.Wire, kill func()){
+		"network-cut":   func(_ *journey, w *cluster.Wire, _ func()) { w.Cut() },
+		"client-killed": func(_ *journey, _ *cluster.Wire, kill func()) { kill() },
+		"pod-killed": func(j *journey, _ *cluster.Wire, _ func()) {
 			j.kubectl("delete", "pod", "cdi-upload-disk", "--grace-period=0", "--force")
 		},
-		"apiserver-killed": func(j *journey, _ *wire, _ func()) {
+		"apiserver-killed": func(j *journey, _ *cluster.Wire, _ func()) {
 			j.kubectl("delete", "pod", "-n", "kubevirt", "-l", "cdi.kubevirt.io=cdi-apiserver", "--grace-period=0", "--force")
 		},
 	} {
@@ -42,7 +40,7 @@ func TestUploadsGoOn(t *testing.T) {
 			file, digest := j.randomFile(uploadSize)
 			w := j.wire(cutAt)
 			upload := []string{"image-upload", "dv", "disk", "--image-path", file, "--insecure", "--retry", "20",
-				"-n", j.namespace, "--server", w.server}
+				"-n", j.namespace, "--server", w.Server}
 			bounded, end := context.WithTimeout(t.Context(), stepTime)
 			defer end()
 			ctx, kill := context.WithCancel(bounded)
@@ -50,7 +48,7 @@ func TestUploadsGoOn(t *testing.T) {
 			interrupted := make(chan struct{})
 			go func() {
 				defer close(interrupted)
-				<-w.reached
+				<-w.Reached
 				interrupt(j, w, kill)
 			}()
 			r := command(ctx, "", "virtctl", upload...)
@@ -62,7 +60,7 @@ func TestUploadsGoOn(t *testing.T) {
 				t.Fatalf("the upload did not go on: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 			}
 			j.want("checksum of what arrived", j.kubectl("get", "pvc", "disk", "-o", `jsonpath={.metadata.annotations.virtctl\.io/content-digest}`), digest)
-			if sent := w.sent.Load(); sent > uploadSize+again {
+			if sent := w.Sent.Load(); sent > uploadSize+again {
 				t.Errorf("%d bytes crossed the wire for a file of %d: more than %d twice", sent, uploadSize, again)
 			}
 			j.noWorkers()
@@ -85,76 +83,13 @@ func (j *journey) randomFile(size int64) (path, digest string) {
 	return path, "sha256:" + hex.EncodeToString(sum.Sum(nil))
 }
 
-// wire stands between a client and the API server, counts what the client sends and can be cut.
-type wire struct {
-	server string
-	// reached is closed when the client has sent the number of bytes that was asked for.
-	reached chan struct{}
-	sent    atomic.Int64
-
-	api  string
-	at   int64
-	once sync.Once
-
-	mu   sync.Mutex
-	open map[net.Conn]bool
-}
-
-func (j *journey) wire(at int64) *wire {
+// wire is a way to the API server that can be cut.
+func (j *journey) wire(at int64) *cluster.Wire {
 	j.Helper()
-	api, err := url.Parse(j.kubectl("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}"))
+	w, err := shared.Wire(j.Context(), at)
 	if err != nil {
 		j.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		j.Fatal(err)
-	}
-	w := &wire{server: "https://" + listener.Addr().String(), reached: make(chan struct{}), api: api.Host, at: at, open: map[net.Conn]bool{}}
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go w.carry(client)
-		}
-	}()
-	j.Cleanup(func() { _ = listener.Close(); w.cut() })
+	j.Cleanup(w.Close)
 	return w
-}
-
-func (w *wire) carry(client net.Conn) {
-	server, err := net.Dial("tcp", w.api)
-	if err != nil {
-		_ = client.Close()
-		return
-	}
-	w.mu.Lock()
-	w.open[client], w.open[server] = true, true
-	w.mu.Unlock()
-	go func() {
-		_, _ = io.Copy(client, server)
-		_ = client.Close()
-	}()
-	_, _ = io.Copy(server, io.TeeReader(client, w))
-	_ = server.Close()
-}
-
-// Write counts.
-func (w *wire) Write(p []byte) (int, error) {
-	if w.sent.Add(int64(len(p))) >= w.at {
-		w.once.Do(func() { close(w.reached) })
-	}
-	return len(p), nil
-}
-
-// cut ends every connection there is.
-func (w *wire) cut() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for conn := range w.open {
-		_ = conn.Close()
-		delete(w.open, conn)
-	}
 }
