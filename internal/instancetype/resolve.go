@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -21,8 +23,9 @@ type Origin struct {
 	// Object is what a ControllerRevision keeps.
 	Object client.Object
 	Kind   string
-	// Revision is set when the object came out of one.
+	// Revision is set when the object came out of one. Outdated tells that it does not say it holds the latest version.
 	Revision string
+	Outdated bool
 }
 
 // Resolved is what a machine refers to, and where it was found.
@@ -122,7 +125,23 @@ func fromRevision(ctx context.Context, reader client.Reader, key types.Namespace
 	if err := json.Unmarshal(revision.Data.Raw, obj); err != nil {
 		return nil, fmt.Errorf("revision %s holds no %s: %w", key.Name, k.name, err)
 	}
-	return &Origin{Object: obj, Kind: k.name, Revision: key.Name}, nil
+	outdated := revision.Labels[api.ControllerRevisionObjectVersionLabel] != api.LatestVersion
+	return &Origin{Object: obj, Kind: k.name, Revision: key.Name, Outdated: outdated}, nil
+}
+
+// SameSpec tells whether a revision holds what its origin specifies.
+func SameSpec(origin *Origin, revision *appsv1.ControllerRevision) (bool, error) {
+	kinds := append(slices.Clone(instancetypeKinds), preferenceKinds...)
+	k, err := pick(origin.Kind, kinds)
+	if err != nil {
+		return false, err
+	}
+	kept := k.object()
+	if err := json.Unmarshal(revision.Data.Raw, kept); err != nil {
+		return false, nil // not one of ours
+	}
+	return equality.Semantic.DeepEqual(instancetypeSpec(origin.Object), instancetypeSpec(kept)) &&
+		equality.Semantic.DeepEqual(preferenceSpec(origin.Object), preferenceSpec(kept)), nil
 }
 
 func instancetypeSpec(obj client.Object) *v1beta1.VirtualMachineInstancetypeSpec {

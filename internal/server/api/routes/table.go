@@ -292,6 +292,7 @@ func rareRoutes() []Route {
 		put(VMI, "sev/setupsession", SEVSession, "SEVSessionOptions", http.StatusAccepted,
 			"Sets the owner's session of a guest with encrypted memory."),
 		hidden(stream(get(VMI, "usbredir", USBRedir, editors, "Passes a USB device of the client to the guest."))),
-		hidden(stream(get(VMI, "vsock", VSOCK, editors, "Opens a connection to a VSOCK port of the guest: ?port=N&tls=true."))),
+		// Through its socket a guest's services are open to whoever reaches them: granted by name alone (contract).
+		hidden(stream(get(VMI, "vsock", VSOCK, 0, "Opens a connection to a VSOCK port of the guest: ?port=N&tls=true."))),
 	}
 }

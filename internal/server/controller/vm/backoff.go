@@ -24,6 +24,10 @@ func delayAfter(failures int, jitter float64) time.Duration {
 // countFailures notes a VMI that ended without ever having run, and forgets when one runs.
 func (r *Reconciler) countFailures(_ context.Context, p *pass) error {
 	vmi, s := p.vmi, &p.vm.Status
+	if p.strategy == v1.RunStrategyHalted {
+		s.StartFailure = nil // who stopped it wants no further start
+		return nil
+	}
 	if vmi == nil {
 		return nil
 	}

@@ -69,6 +69,8 @@ type memory struct {
 	// lastStart is the revision the VMI was started from, read when the VM has changed since.
 	lastStart     *v1.VirtualMachineSpec
 	lastStartName string
+	// types is what the VM refers to and the copies of it, once they have been seen to be good.
+	types string
 }
 
 // New gives a Reconciler.
@@ -93,6 +95,8 @@ type pass struct {
 	failure *failure
 	err     error
 	data    Progress
+	// outdated are copies of instance types and preferences that newer copies have replaced.
+	outdated []string
 	// hold keeps the status from being written in this pass, because more is about to be known.
 	hold  bool
 	after time.Duration
@@ -125,6 +129,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		r.takeRequests,
 		r.countFailures,
 		r.decide,
+		r.keepTypes,
 		r.start,
 		r.updateLive,
 		r.checkRestart,
@@ -138,7 +143,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err = errors.Join(err, p.err, r.save(ctx, p)); err != nil {
 		return reconcile.Result{}, err
 	}
-	return reconcile.Result{RequeueAfter: p.after}, r.stop(ctx, p)
+	return reconcile.Result{RequeueAfter: p.after}, errors.Join(r.dropOutdated(ctx, p), r.stop(ctx, p))
 }
 
 func (r *Reconciler) begin(ctx context.Context, key types.NamespacedName) (*pass, error) {

@@ -58,7 +58,7 @@ func (r *Reconciler) start(ctx context.Context, p *pass) error {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		p.do = nothing // the VM is about to go as well
 	case err != nil:
-		r.startFailed(p, err)
+		r.fail(p, reasonCreateFailed, err)
 	}
 	return nil
 }
@@ -83,12 +83,12 @@ func (r *Reconciler) createVMI(ctx context.Context, p *pass, vmi *v1.VirtualMach
 	return r.takeRequests(ctx, p)
 }
 
-// startFailed says why; the event comes once for each new reason.
-func (r *Reconciler) startFailed(p *pass, err error) {
-	p.err, p.failure = err, &failure{reasonCreateFailed, err.Error()}
+// fail says why the VMI cannot be made; the event comes once for each new reason.
+func (r *Reconciler) fail(p *pass, reason string, err error) {
+	p.err, p.failure = err, &failure{reason, err.Error()}
 	old := vmCondition(p.before, v1.VirtualMachineFailure)
 	if old.Message != err.Error() {
-		r.event(p.vm, corev1.EventTypeWarning, reasonCreateFailed, "Start", "Error creating virtual machine instance: "+err.Error())
+		r.event(p.vm, corev1.EventTypeWarning, reason, "Start", "Error creating virtual machine instance: "+err.Error())
 	}
 }
 
