@@ -96,13 +96,13 @@ func (t Types) Unmet(root *field.Path, spec *v1.VirtualMachineInstanceSpec) fiel
 			have = product(spec.Domain.CPU)
 		}
 		if have < need.CPU.Guest {
-			out = append(out, field.Invalid(root.Child("domain", "cpu"), have, fmt.Sprintf("the preference needs at least %d vCPUs", need.CPU.Guest)))
+			out = append(out, field.Invalid(root.Child("domain", "cpu"), have, fmt.Sprintf("insufficient CPU resources: the preference needs at least %d vCPUs", need.CPU.Guest)))
 		}
 	}
 	if need.Memory != nil {
 		memory := spec.Domain.Memory
 		if memory == nil || memory.Guest == nil || memory.Guest.Cmp(need.Memory.Guest) < 0 {
-			out = append(out, field.Invalid(root.Child("domain", "memory", "guest"), guest(memory), fmt.Sprintf("the preference needs at least %s of memory", need.Memory.Guest.String())))
+			out = append(out, field.Invalid(root.Child("domain", "memory", "guest"), guest(memory), fmt.Sprintf("insufficient Memory resources: the preference needs at least %s", need.Memory.Guest.String())))
 		}
 	}
 	if need.Architecture != nil && spec.Architecture != "" && spec.Architecture != *need.Architecture {

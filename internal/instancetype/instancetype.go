@@ -49,7 +49,11 @@ func (t Types) applyCPU(spec *v1.VirtualMachineInstanceSpec) {
 	fill(&cpu.Realtime, it.Realtime)
 }
 
+// applyMemory leaves the memory open when the instance type does not say how much.
 func applyMemory(it v1beta1.MemoryInstancetype, spec *v1.VirtualMachineInstanceSpec) {
+	if it.Guest.IsZero() {
+		return
+	}
 	if spec.Domain.Memory == nil {
 		spec.Domain.Memory = &v1.Memory{}
 	}
@@ -67,7 +71,8 @@ func applyMemory(it v1beta1.MemoryInstancetype, spec *v1.VirtualMachineInstanceS
 	if spec.Domain.Resources.Requests == nil {
 		spec.Domain.Resources.Requests = corev1.ResourceList{}
 	}
-	request := guest.Value() * int64(100-it.OvercommitPercent) / 100
+	// In single precision, as everybody who computes this number does (contract).
+	request := int64(float32(guest.Value()) * (1 - float32(it.OvercommitPercent)/100))
 	spec.Domain.Resources.Requests[corev1.ResourceMemory] = *resource.NewQuantity(request, resource.BinarySI)
 }
 

@@ -8,12 +8,26 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	v1 "kubevirt.io/api/core/v1"
 	"kubevirt.io/api/instancetype/v1beta1"
+
+	"virtctl/internal/autoattach"
+	"virtctl/internal/clusterconfig"
 )
 
 // Types are what a machine refers to; either may be nil.
 type Types struct {
 	Instancetype *v1beta1.VirtualMachineInstancetypeSpec
 	Preference   *v1beta1.VirtualMachinePreferenceSpec
+}
+
+// Attach gives a machine with a preference the devices that it need not name, so that the preference counts for them as well.
+// It comes before Apply.
+func (t Types) Attach(spec *v1.VirtualMachineInstanceSpec, cluster clusterconfig.Config) error {
+	if t.Preference == nil {
+		return nil
+	}
+	preferAutoattach(t.Preference.Devices, &spec.Domain.Devices)
+	autoattach.VolumeDisks(spec)
+	return autoattach.PodNetwork(spec, cluster)
 }
 
 // Apply writes the preference and the instance type into a machine's instance. Conflicts must have been refused before.

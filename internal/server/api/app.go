@@ -82,11 +82,11 @@ func newApp(cluster *rest.Config, o Options, log *slog.Logger) (*app, error) {
 	h.checks = []func() error{aggregator.Ready, a.servable}
 	agents := nodeclient.Pods{Reader: cached, Namespace: o.Namespace}
 	subresources := &subresource.Server{
-		Client: direct, KubeVirts: cached, Config: config, Expander: expand.Types{Reader: direct}, Streams: a.streams, Sessions: a.metrics, Log: log,
+		Client: direct, KubeVirts: cached, Config: config, Expander: expand.Types{Reader: direct, Config: config}, Streams: a.streams, Sessions: a.metrics, Log: log,
 		Node:    nodeclient.New(nodeclient.TLS(tlsfile.Mounted(o.ClientDir), &tlsfile.Bundle{File: o.Authorities}), agents),
 		Healthy: serverVersion(kube),
 	}
-	reviews := &review.Server{Client: direct, Config: config, Namespace: o.Namespace, Expander: expand.Types{Reader: direct}}
+	reviews := &review.Server{Client: direct, Config: config, Namespace: o.Namespace, Expander: expand.Types{Reader: direct, Config: config}}
 	guard := aggregation.Guard{Authn: aggregator, Authz: aggregation.NewReviewer(direct), Log: log}
 	a.handler = newHandler(handlers{
 		guard: guard, subresources: subresources.Handlers(), reviews: reviews.Handlers(),

@@ -11,12 +11,14 @@ import (
 	v1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"virtctl/internal/clusterconfig"
 	"virtctl/internal/instancetype"
 )
 
 // Types is the Expander that reads instance types and preferences from the cluster.
 type Types struct {
 	Reader client.Reader
+	Config *clusterconfig.Source
 }
 
 // Applies is true for every VM whose references are settled: one that is still to be inferred from a volume is not.
@@ -38,11 +40,14 @@ func (t Types) Expand(ctx context.Context, vm *v1.VirtualMachine) (*v1.VirtualMa
 	root := field.NewPath("spec", "template", "spec")
 	template := out.Spec.Template
 	if clashes := types.Conflicts(root, &template.Spec); len(clashes) > 0 {
-		return nil, conflicts(vm, clashes)
+		return nil, conflicts(clashes)
+	}
+	if err := types.Attach(&template.Spec, t.Config.Get()); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	types.Apply(&template.ObjectMeta, &template.Spec)
 	if unmet := types.Unmet(root, &template.Spec); len(unmet) > 0 {
-		return nil, invalid(unmet.ToAggregate().Error(), causes(unmet))
+		return nil, invalid("failure checking preference requirements: "+unmet.ToAggregate().Error(), causes(unmet))
 	}
 	out.Spec.Instancetype, out.Spec.Preference = nil, nil
 	return out, nil
@@ -55,15 +60,24 @@ func missing(vm *v1.VirtualMachine, err error) error {
 		path = "spec.preference"
 	}
 	message := fmt.Sprintf("Failure to find instancetype or preference: %v", err)
-	return invalid(message, []metav1.StatusCause{{Type: metav1.CauseTypeFieldValueNotFound, Field: path, Message: message}})
+	kind := metav1.CauseTypeFieldValueInvalid
+	if apierrors.IsNotFound(err) {
+		kind = metav1.CauseTypeFieldValueNotFound
+	}
+	return invalid(message, []metav1.StatusCause{{Type: kind, Field: path, Message: message}})
 }
 
-func conflicts(vm *v1.VirtualMachine, paths []*field.Path) error {
+// IsMissing tells that Expand failed because something that the VM refers to does not exist: it may come later.
+func IsMissing(err error) bool {
+	return apierrors.HasStatusCause(err, metav1.CauseTypeFieldValueNotFound)
+}
+
+func conflicts(paths []*field.Path) error {
 	var out []metav1.StatusCause
 	for _, path := range paths {
 		out = append(out, metav1.StatusCause{
 			Type: metav1.CauseTypeFieldValueInvalid, Field: path.String(),
-			Message: fmt.Sprintf("VM field(s) %s conflicts with selected instance type %s; set it in one of the two", path, vm.Spec.Instancetype.Name),
+			Message: fmt.Sprintf("VM field(s) %s conflicts with selected instance type", path), // the text is contract
 		})
 	}
 	return invalid(out[0].Message, out)
@@ -72,7 +86,9 @@ func conflicts(vm *v1.VirtualMachine, paths []*field.Path) error {
 func causes(list field.ErrorList) []metav1.StatusCause {
 	var out []metav1.StatusCause
 	for _, e := range list {
-		out = append(out, metav1.StatusCause{Type: metav1.CauseTypeFieldValueInvalid, Field: e.Field, Message: e.ErrorBody()})
+		out = append(out, metav1.StatusCause{
+			Type: metav1.CauseTypeFieldValueInvalid, Field: e.Field, Message: "failure checking preference requirements: " + e.ErrorBody(),
+		})
 	}
 	return out
 }

@@ -12,7 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	v1 "kubevirt.io/api/core/v1"
 	"kubevirt.io/api/instancetype/v1beta1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"virtctl/internal/clusterconfig"
 )
 
 func types(t *testing.T) Types {
@@ -29,7 +32,7 @@ func types(t *testing.T) Types {
 			CPU: v1beta1.CPUInstancetype{Guest: 2}, Memory: v1beta1.MemoryInstancetype{Guest: resource.MustParse("1Gi")},
 		},
 	}
-	return Types{Reader: fake.NewClientBuilder().WithScheme(scheme).WithObjects(small).Build()}
+	return Types{Reader: fake.NewClientBuilder().WithScheme(scheme).WithObjects(small).Build(), Config: clusterconfig.Fixed(nil)}
 }
 
 func machine(change func(*v1.VirtualMachine)) *v1.VirtualMachine {
@@ -47,6 +50,36 @@ func TestExpandAppliesAndRemovesTheReference(t *testing.T) {
 	}
 	if out.Spec.Instancetype != nil || out.Spec.Template.Spec.Domain.CPU.Sockets != 2 || out.Spec.Template.Spec.Domain.Memory.Guest.String() != "1Gi" {
 		t.Errorf("expanded to %+v", out.Spec)
+	}
+}
+
+// Machines made by a tool name neither their disks nor their network: a preference counts for those all the same.
+func TestExpandPrefersForDevicesThatAreNotNamed(t *testing.T) {
+	e := types(t)
+	windows := &v1beta1.VirtualMachineClusterPreference{ObjectMeta: metav1.ObjectMeta{Name: "windows"}}
+	windows.Spec.Devices = &v1beta1.DevicePreferences{PreferredDiskBus: v1.DiskBusSATA, PreferredInterfaceModel: "e1000e"}
+	if err := e.Reader.(client.Client).Create(context.Background(), windows); err != nil {
+		t.Fatal(err)
+	}
+	out, err := e.Expand(context.Background(), machine(func(vm *v1.VirtualMachine) {
+		vm.Spec.Preference = &v1.PreferenceMatcher{Name: "windows"}
+		vm.Spec.Template.Spec.Volumes = []v1.Volume{{Name: "root"}}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := out.Spec.Template.Spec.Domain.Devices
+	if len(d.Disks) != 1 || d.Disks[0].Disk == nil || d.Disks[0].Disk.Bus != v1.DiskBusSATA || len(d.Interfaces) != 1 || d.Interfaces[0].Model != "e1000e" {
+		t.Errorf("devices %+v", d)
+	}
+}
+
+// What does not exist yet may come later; a kind that nobody knows will not.
+func TestMissingIsToldFromWrong(t *testing.T) {
+	_, missing := types(t).Expand(context.Background(), machine(func(vm *v1.VirtualMachine) { vm.Spec.Instancetype.Name = "nope" }))
+	_, wrong := types(t).Expand(context.Background(), machine(func(vm *v1.VirtualMachine) { vm.Spec.Instancetype.Kind = "Deployment" }))
+	if !IsMissing(missing) || IsMissing(wrong) {
+		t.Errorf("missing: %v, wrong: %v", missing, wrong)
 	}
 }
 

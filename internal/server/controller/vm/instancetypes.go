@@ -86,6 +86,9 @@ func (r *Reconciler) typesFailed(p *pass, reason string, err error) error {
 func (r *Reconciler) writeTypes(ctx context.Context, p *pass, types instancetype.Resolved) error {
 	changed := p.before.DeepCopy()
 	if template := changed.Spec.Template; template != nil {
+		if err := types.Attach(&template.Spec, r.Config.Get()); err != nil {
+			return r.typesFailed(p, reasonCreateFailed, err)
+		}
 		types.Apply(&template.ObjectMeta, &template.Spec)
 	}
 	changed.Spec.Instancetype, changed.Spec.Preference = nil, nil
@@ -170,6 +173,9 @@ func (r *Reconciler) applyTypes(ctx context.Context, vm *v1.VirtualMachine, vmi 
 	}
 	types, err := instancetype.Resolve(ctx, r.Live, vm)
 	if err != nil {
+		return err
+	}
+	if err := types.Attach(&vmi.Spec, r.Config.Get()); err != nil {
 		return err
 	}
 	types.Apply(&vmi.ObjectMeta, &vmi.Spec)

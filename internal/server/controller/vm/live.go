@@ -95,6 +95,9 @@ func (r *Reconciler) expand(ctx context.Context, vm *v1.VirtualMachine, spec *v1
 	if err != nil {
 		return nil, err
 	}
+	if err := types.Attach(out, r.Config.Get()); err != nil {
+		return nil, err
+	}
 	types.Apply(&metav1.ObjectMeta{}, out)
 	return out, nil
 }

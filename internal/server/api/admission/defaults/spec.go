@@ -2,13 +2,13 @@
 package defaults
 
 import (
-	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	v1 "kubevirt.io/api/core/v1"
 
+	"virtctl/internal/autoattach"
 	"virtctl/internal/clusterconfig"
 )
 
@@ -22,10 +22,10 @@ func Spec(spec *v1.VirtualMachineInstanceSpec, cluster clusterconfig.Config) err
 	topology(spec)
 	pullPolicies(spec)
 	eviction(spec, cluster)
-	if err := network(spec, cluster); err != nil {
+	if err := autoattach.PodNetwork(spec, cluster); err != nil {
 		return err
 	}
-	volumeDisks(spec)
+	autoattach.VolumeDisks(spec)
 	devices(spec)
 	hyperv(spec)
 	cpuModel(spec, cluster)
@@ -162,50 +162,5 @@ func eviction(spec *v1.VirtualMachineInstanceSpec, cluster clusterconfig.Config)
 	if spec.EvictionStrategy == nil {
 		strategy := cluster.EvictionStrategy
 		spec.EvictionStrategy = &strategy
-	}
-}
-
-func network(spec *v1.VirtualMachineInstanceSpec, cluster clusterconfig.Config) error {
-	if a := spec.Domain.Devices.AutoattachPodInterface; a != nil && !*a {
-		return nil
-	}
-	if len(spec.Networks) > 0 || len(spec.Domain.Devices.Interfaces) > 0 {
-		return nil
-	}
-	var nic *v1.Interface
-	switch binding := v1.NetworkInterfaceType(cluster.Network.DefaultBinding); binding {
-	case v1.BridgeInterface:
-		if !cluster.Network.PermitBridgeOnPodNetwork {
-			return fmt.Errorf("bridge interface is not enabled in kubevirt-config: name an interface in spec.domain.devices.interfaces," +
-				" or have spec.configuration.network of the KubeVirt object changed")
-		}
-		nic = v1.DefaultBridgeNetworkInterface()
-	case v1.MasqueradeInterface:
-		nic = v1.DefaultMasqueradeNetworkInterface()
-	default:
-		return fmt.Errorf("the cluster's default network interface %q is not supported: have"+
-			" spec.configuration.network.defaultNetworkInterface of the KubeVirt object set to bridge or masquerade", binding)
-	}
-	spec.Domain.Devices.Interfaces = []v1.Interface{*nic}
-	spec.Networks = []v1.Network{*v1.DefaultPodNetwork()}
-	return nil
-}
-
-// volumeDisks gives every volume that no device uses a disk.
-func volumeDisks(spec *v1.VirtualMachineInstanceSpec) {
-	used := map[string]bool{}
-	for _, d := range spec.Domain.Devices.Disks {
-		used[d.Name] = true
-	}
-	for _, f := range spec.Domain.Devices.Filesystems {
-		used[f.Name] = true
-	}
-	for _, v := range spec.Volumes {
-		// These are not disks of the guest.
-		if used[v.Name] || v.DownwardMetrics != nil || v.MemoryDump != nil || v.ContainerPath != nil {
-			continue
-		}
-		used[v.Name] = true
-		spec.Domain.Devices.Disks = append(spec.Domain.Devices.Disks, v1.Disk{Name: v.Name})
 	}
 }

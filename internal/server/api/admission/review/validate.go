@@ -14,6 +14,7 @@ import (
 
 	"virtctl/internal/server/api/admission/defaults"
 	"virtctl/internal/server/api/admission/rules"
+	"virtctl/internal/server/api/expand"
 )
 
 func (s *Server) validateVM(ctx context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
@@ -60,7 +61,11 @@ func (s *Server) effective(ctx context.Context, vm *v1.VirtualMachine) (*v1.Virt
 	expanded, partial := vm.DeepCopy(), !s.Expander.Applies(vm)
 	if !partial {
 		var err error
-		if expanded, err = s.Expander.Expand(ctx, vm); err != nil {
+		switch expanded, err = s.Expander.Expand(ctx, vm); {
+		case expand.IsMissing(err):
+			// A VM may be made before what it refers to (contract): it is started when that is there.
+			expanded, partial = vm.DeepCopy(), true
+		case err != nil:
 			return nil, false, refusal(err)
 		}
 	}
