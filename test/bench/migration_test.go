@@ -21,7 +21,7 @@ const drained = 5
 // migrations measures live migrations and a drain on a cluster of two nodes, which is started for them alone.
 func (b *bench) migrations() {
 	two, err := cluster.New(cluster.Settings{
-		Instance: "virtctl-bench2", Nodes: 2, Port: 10443, Bridge: "vkbrbench2", NodeCIDR: "10.222.0.0/24", NodeCIDR6: "fd00:10:222::/64",
+		Instance: "virtctl-bench2", Nodes: 2, Port: 10443, Bridge: "vkbrbench2", NodeCIDR: "10.231.0.0/24", NodeCIDR6: "fd00:10:231::/64",
 		PodCIDR: "10.247.0.0/16", PodCIDR6: "fd00:10:247::/56", ServiceCIDR: "10.97.0.0/16", ServiceCIDR6: "fd00:10:97::/112",
 	})
 	b.check(err)

@@ -25,9 +25,12 @@ func Accounts(o Options) []runtime.Object {
 		rule(list(""), list("configmaps"), read),
 	})...)
 	out = append(out, o.account("kubevirt-controller", controllerRules(), []rbacv1.PolicyRule{
-		rule(list("coordination.k8s.io"), list("leases"), list("get", "create", "update", "patch")),
+		rule(list("coordination.k8s.io"), list("leases"), append(list("create", "update", "patch"), read...)),
 	})...)
-	out = append(out, o.account("kubevirt-handler", handlerRules(), nil)...)
+	// Its own node's lease, to which NodeRestriction holds it.
+	out = append(out, o.account("kubevirt-handler", handlerRules(), []rbacv1.PolicyRule{
+		rule(list("coordination.k8s.io"), list("leases"), list("create", "patch")),
+	})...)
 	out = append(out,
 		o.clusterBinding("kubevirt-apiserver-auth-delegator", "system:auth-delegator", "kubevirt-apiserver"),
 		&rbacv1.RoleBinding{

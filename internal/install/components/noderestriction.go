@@ -6,12 +6,15 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"virtctl/internal/nodelease"
 )
 
 const nodeName = "request.userInfo.extra['authentication.kubernetes.io/node-name'][0]"
 
 // NodeRestriction keeps a taken-over node from taking the cluster: a virt-handler may write only its own Node, there only
-// labels and annotations of ours, and only VMIs that run or are about to run on that node (CVE-2023-26484, CVE-2025-64436).
+// labels and annotations of ours, only VMIs that run or are about to run on that node (CVE-2023-26484, CVE-2025-64436), and of leases
+// only that node's.
 func NodeRestriction(o Options) []runtime.Object {
 	user := fmt.Sprintf("request.userInfo.username == 'system:serviceaccount:%s:kubevirt-handler'", o.Namespace)
 	nodes := policy(o, "kubevirt-node-restriction-policy", user, list(""), list("v1"), list("nodes", "nodes/status"), []admissionv1.Validation{
@@ -27,7 +30,27 @@ func NodeRestriction(o Options) []runtime.Object {
 			Message: "a virt-handler may change only virtual machine instances on its own node"},
 		{Expression: "object.spec == oldObject.spec", Message: "a virt-handler may not change a virtual machine instance's spec"},
 	})
-	return append(nodes, vmis...)
+	return append(append(nodes, vmis...), leaseRestriction(o, user)...)
+}
+
+// leaseRestriction keeps a virt-handler from speaking for another node, and from the platform's other leases: who leads.
+func leaseRestriction(o Options, user string) []runtime.Object {
+	leases := policy(o, "kubevirt-lease-restriction-policy", user, list("coordination.k8s.io"), list("v1"), list("leases"), []admissionv1.Validation{
+		{Expression: "'authentication.kubernetes.io/node-name' in request.userInfo.extra", Message: "the token of this virt-handler names no node"},
+		{
+			Expression: "has(object.spec.holderIdentity) && object.spec.holderIdentity == " + nodeName + " && (object.metadata.name == '" + nodelease.Prefix + "' + " + nodeName +
+				" || (size(" + nodeName + ") > 240 && object.metadata.name.startsWith('" + nodelease.Prefix + "')))",
+			Message: "a virt-handler may write only the lease of the node it runs on",
+		},
+	})
+	for _, obj := range leases {
+		if p, ok := obj.(*admissionv1.ValidatingAdmissionPolicy); ok {
+			for i := range p.Spec.MatchConstraints.ResourceRules {
+				p.Spec.MatchConstraints.ResourceRules[i].Operations = []admissionv1.OperationType{admissionv1.Create, admissionv1.Update}
+			}
+		}
+	}
+	return leases
 }
 
 func onOwnNode(object string) string {

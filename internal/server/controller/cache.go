@@ -3,6 +3,7 @@ package controller
 import (
 	"strings"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -12,12 +13,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"virtctl/internal/libvirt/layout"
+	"virtctl/internal/nodelease"
 	"virtctl/internal/server/controller/launcherpod"
 )
 
-// cacheOptions keeps the cache small: only launcher pods, and of every object only what some controller reads. Objects from
+// cacheOptions keeps the cache small: only launcher pods and the leases of nodes, and of every object only what some controller reads. Objects from
 // the cache must therefore never be written back whole.
-func cacheOptions() cache.Options {
+func cacheOptions(namespace string) cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
@@ -27,6 +29,9 @@ func cacheOptions() cache.Options {
 			},
 			&corev1.Node{}:                  {Transform: transform(slimNode)},
 			&corev1.PersistentVolumeClaim{}: {Transform: transform(slimClaim)},
+			&coordinationv1.Lease{}: {Namespaces: map[string]cache.Config{
+				namespace: {LabelSelector: labels.SelectorFromSet(nodelease.Labels())},
+			}},
 		},
 	}
 }

@@ -74,7 +74,7 @@ func NewManager(ctx context.Context, cluster *rest.Config, f Flags) (manager.Man
 	lease, renew, retry, manyReplicas := leaseDuration, renewDeadline, retryPeriod, true
 	mgr, err := manager.New(cluster, manager.Options{
 		Scheme:                        scheme,
-		Cache:                         cacheOptions(),
+		Cache:                         cacheOptions(f.Namespace),
 		Metrics:                       metrics,
 		HealthProbeBindAddress:        "0",
 		LeaderElection:                f.LeaderElection,
@@ -139,7 +139,7 @@ func addControllers(mgr manager.Manager, source *clusterconfig.Source, f Flags) 
 	return errors.Join(
 		vmis.Setup(mgr, mounts.Failures(), data.Follow),
 		vms.Setup(mgr, data.Follow),
-		node.New(mgr.GetClient(), recorder).Setup(mgr),
+		node.New(mgr.GetClient(), recorder, f.Namespace).Setup(mgr),
 		replicaset.New(mgr.GetClient(), recorder).Setup(mgr),
 		migration.New(migration.Options{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Config: source, Recorder: recorder, LauncherImage: f.LauncherImage,

@@ -34,6 +34,9 @@ func Command() *cobra.Command {
 			if o.NodeName == "" {
 				return errors.New("which node is this? set NODE_NAME or give --node-name")
 			}
+			if o.Namespace == "" {
+				return errors.New("where is the platform installed? set NAMESPACE or give --namespace")
+			}
 			ctrl.SetLogger(klog.NewKlogr())
 			config, err := clusterConfig(kubeconfig)
 			if err != nil {
@@ -49,6 +52,7 @@ func Command() *cobra.Command {
 	}
 	flags := c.Flags()
 	flags.StringVar(&o.NodeName, "node-name", os.Getenv("NODE_NAME"), "name of the Node this runs on")
+	flags.StringVar(&o.Namespace, "namespace", os.Getenv("NAMESPACE"), "namespace the platform is installed in")
 	flags.StringVar(&o.PodIP, "pod-ip", os.Getenv("POD_IP"), "address other nodes reach this pod at")
 	flags.StringVar(&o.KubeletDir, "kubelet-dir", "/var/lib/kubelet", "directory of this node's kubelet")
 	flags.StringVar(&o.ProbeDir, "probe-dir", "/var/run/virt-probe", "directory with what `virt-launcher probe` found out about this node")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -51,6 +52,8 @@ import (
 type Options struct {
 	NodeName string
 	PodIP    string
+	// Namespace is where the platform is installed; the node's lease is there.
+	Namespace string
 	// KubeletDir is where the kubelet of this node keeps its pods and device plugins.
 	KubeletDir string
 	// ProbeDir holds what the launcher image found out about this node.
@@ -140,11 +143,10 @@ func (a *agent) add(list ...runnable) error {
 
 func (a *agent) newManager(config *rest.Config, serving *certs.Source) error {
 	scheme := runtime.NewScheme()
-	if err := corev1.AddToScheme(scheme); err != nil {
-		return fmt.Errorf("core types: %w", err)
-	}
-	if err := v1.AddToScheme(scheme); err != nil {
-		return fmt.Errorf("kubevirt types: %w", err)
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, coordinationv1.AddToScheme, v1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return fmt.Errorf("know the API's types: %w", err)
+		}
 	}
 	config.QPS = -1 // the API server's priority and fairness does that
 	own := labels.SelectorFromSet(labels.Set{v1.NodeNameLabel: a.options.NodeName})
@@ -265,13 +267,10 @@ func (a *agent) addReconciler(context.Context) error {
 
 // addNode offers the node's devices and says what it can do.
 func (a *agent) addNode(context.Context) error {
-	agent := node.NewAgent(a.options.NodeName, a.manager.GetAPIReader(), a.manager.GetClient(), func() map[string]string {
-		labels := node.Labels(a.probe, a.config.Get())
-		if a.config.Get().Gate(clusterconfig.GateCPUManager) {
-			maps.Copy(labels, node.CPUManager(a.options.KubeletDir))
-		}
-		return labels
-	}, a.log.WithName("node"))
+	agent := node.NewAgent(node.Options{
+		Name: a.options.NodeName, Namespace: a.options.Namespace, Reader: a.manager.GetAPIReader(), Writer: a.manager.GetClient(),
+		Labels: a.nodeLabels, Log: a.log.WithName("node"),
+	})
 	a.config.OnChange(func(clusterconfig.Config) { agent.Changed() })
 	if err := ctrlmetrics.Registry.Register(&metrics.Collector{
 		Node: a.options.NodeName, Launchers: a.set, Objects: a.manager.GetClient(),
@@ -283,6 +282,14 @@ func (a *agent) addNode(context.Context) error {
 		Log: a.log.WithName("devices"), Registered: agent.Registered,
 	}
 	return a.add(agent, plugins)
+}
+
+func (a *agent) nodeLabels() map[string]string {
+	labels := node.Labels(a.probe, a.config.Get())
+	if a.config.Get().Gate(clusterconfig.GateCPUManager) {
+		maps.Copy(labels, node.CPUManager(a.options.KubeletDir))
+	}
+	return labels
 }
 
 // devices are those that the node has, and of KVM only what really works.

@@ -21,6 +21,9 @@ import (
 	"virtctl/internal/libvirt/layout"
 )
 
+// StartedFrom is the annotation of a VMI that holds the spec its VM was started with. Pods do not carry it.
+const StartedFrom = "virtctl.io/started-from"
+
 // Label is carried by every launcher pod (key kubevirt.io).
 const Label = "virt-launcher"
 
@@ -213,7 +216,7 @@ func labels(vmi *v1.VirtualMachineInstance) map[string]string {
 func annotations(in Input, networks map[string]string) map[string]string {
 	a := map[string]string{}
 	for key, value := range in.VMI.Annotations {
-		if strings.HasPrefix(key, "kubectl.kubernetes.io/") ||
+		if strings.HasPrefix(key, "kubectl.kubernetes.io/") || key == StartedFrom ||
 			key == v1.ControllerAPILatestVersionObservedAnnotation || key == v1.ControllerAPIStorageVersionObservedAnnotation {
 			continue
 		}

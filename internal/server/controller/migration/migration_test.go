@@ -2,6 +2,7 @@ package migration
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	migrationsv1alpha1 "kubevirt.io/api/migrations/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"virtctl/internal/clusterconfig"
@@ -26,6 +28,10 @@ type world struct {
 	*testing.T
 	client client.Client
 	r      *Reconciler
+	// late is how far the clock is ahead.
+	late time.Duration
+	// writes are those of migrations.
+	writes []string
 }
 
 func newWorld(t *testing.T, objects ...client.Object) *world {
@@ -39,12 +45,23 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			t.Fatal(err)
 		}
 	}
-	c := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1.VirtualMachineInstanceMigration{}).
-		WithIndex(&corev1.Pod{}, index.Owner, index.ByOwner).WithObjects(objects...).Build()
-	config := clusterconfig.Fixed(&v1.KubeVirt{})
-	return &world{T: t, client: c, r: New(Options{
-		Client: c, Live: c, Config: config, Recorder: events.NewFakeRecorder(100), LauncherImage: "launcher:new", Now: time.Now,
-	})}
+	w := &world{T: t}
+	w.client = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1.VirtualMachineInstanceMigration{}).
+		WithIndex(&corev1.Pod{}, index.Owner, index.ByOwner).WithObjects(objects...).
+		WithInterceptorFuncs(interceptor.Funcs{
+			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, obj client.Object, p client.Patch, o ...client.SubResourcePatchOption) error {
+				err := c.SubResource(sub).Patch(ctx, obj, p, o...)
+				if m, ok := obj.(*v1.VirtualMachineInstanceMigration); ok && err == nil {
+					w.writes = append(w.writes, string(m.Status.Phase))
+				}
+				return err
+			},
+		}).Build()
+	w.r = New(Options{
+		Client: w.client, Live: w.client, Config: clusterconfig.Fixed(&v1.KubeVirt{}), Recorder: events.NewFakeRecorder(100),
+		LauncherImage: "launcher:new", Now: func() time.Time { return time.Now().Add(w.late) },
+	})
+	return w
 }
 
 func runningVMI() *v1.VirtualMachineInstance {
@@ -138,13 +155,52 @@ func (w *world) started() {
 	if err := w.client.Status().Update(context.Background(), pod); err != nil {
 		w.Fatal(err)
 	}
+}
+
+// handedOver is a migration whose nodes take their time.
+func (w *world) handedOver() {
+	w.Helper()
+	w.started()
+	w.phase(v1.MigrationScheduling)
+	w.late = handoverTime
 	w.phase(v1.MigrationPreparingTarget)
+}
+
+// A migration that goes as it should is told in three writes, and these tell the times of all phases.
+func TestQuickMigration(t *testing.T) {
+	vmi := runningVMI()
+	w := newWorld(t, vmi, sourcePod(vmi), migrationOf("m"))
+	w.started()
+	w.phase(v1.MigrationScheduling)
+	w.vmi(func(vmi *v1.VirtualMachineInstance) { vmi.Status.MigrationState.TargetNodeAddress = "10.0.0.2" })
+	w.phase(v1.MigrationScheduling)
+	now := metav1.Now()
+	w.vmi(func(vmi *v1.VirtualMachineInstance) { vmi.Status.MigrationState.StartTimestamp = &now })
+	w.phase(v1.MigrationRunning)
+	w.vmi(func(vmi *v1.VirtualMachineInstance) {
+		vmi.Status.MigrationState.Completed, vmi.Status.MigrationState.EndTimestamp = true, &now
+		vmi.Status.NodeName = "node02"
+	})
+	m := w.phase(v1.MigrationSucceeded)
+	if got := strings.Join(w.writes, " "); got != "Scheduling Running Succeeded" {
+		t.Errorf("written: %s", got)
+	}
+	var phases []string
+	for _, p := range m.Status.PhaseTransitionTimestamps {
+		phases = append(phases, string(p.Phase))
+	}
+	if got := strings.Join(phases, " "); got != "Pending Scheduling Scheduled PreparingTarget Running Succeeded" && got != "Pending Scheduling Scheduled PreparingTarget TargetReady Running Succeeded" {
+		t.Errorf("phases %s", got)
+	}
+	if len(w.r.entered) != 0 {
+		t.Errorf("a migration that is over is remembered: %v", w.r.entered)
+	}
 }
 
 func TestMigrationGoesThroughEveryPhase(t *testing.T) {
 	vmi := runningVMI()
 	w := newWorld(t, vmi, sourcePod(vmi), migrationOf("m"))
-	w.started()
+	w.handedOver()
 	target := w.target()
 	if target.Spec.Containers[0].Image != "launcher:new" || target.Spec.Affinity.PodAntiAffinity == nil || target.Name == "virt-launcher-vm-aaaaa" {
 		t.Errorf("the target pod is %+v", target)
@@ -208,7 +264,7 @@ func TestPolicyIsRecorded(t *testing.T) {
 	yes := true
 	p.Spec.AllowPostCopy = &yes
 	w := newWorld(t, vmi, sourcePod(vmi), migrationOf("m"), &p, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}})
-	w.started()
+	w.handedOver()
 	state := w.vmi(nil).Status.MigrationState
 	if state.MigrationPolicyName == nil || *state.MigrationPolicyName != "gentle" || !*state.VMIMConfigurationOptions.AllowPostCopy {
 		t.Errorf("%+v", state)
@@ -218,7 +274,7 @@ func TestPolicyIsRecorded(t *testing.T) {
 func TestFailureOnTheNodesEndsTheMigrationAndTheTargetPod(t *testing.T) {
 	vmi := runningVMI()
 	w := newWorld(t, vmi, sourcePod(vmi), migrationOf("m"))
-	w.started()
+	w.handedOver()
 	w.vmi(func(vmi *v1.VirtualMachineInstance) {
 		vmi.Status.MigrationState.Failed, vmi.Status.MigrationState.FailureReason = true, "the link is down"
 	})
@@ -235,7 +291,7 @@ func TestFailureOnTheNodesEndsTheMigrationAndTheTargetPod(t *testing.T) {
 func TestDeletingAMigrationAbortsIt(t *testing.T) {
 	vmi := runningVMI()
 	w := newWorld(t, vmi, sourcePod(vmi), migrationOf("m"))
-	w.started()
+	w.handedOver()
 	now := metav1.Now()
 	w.vmi(func(vmi *v1.VirtualMachineInstance) { vmi.Status.MigrationState.StartTimestamp = &now })
 	w.phase(v1.MigrationRunning)

@@ -13,10 +13,9 @@ import (
 
 // Reasons of events and of the condition that tells why a migration failed.
 const (
-	reasonHandedOver = "SuccessfulHandOver"
-	reasonSucceeded  = "SuccessfulMigration"
-	reasonFailed     = "FailedMigration"
-	reasonBackoff    = "MigrationBackoff"
+	reasonSucceeded = "SuccessfulMigration"
+	reasonFailed    = "FailedMigration"
+	reasonBackoff   = "MigrationBackoff"
 )
 
 // How long a target pod may take.
@@ -196,7 +195,7 @@ func (r *Reconciler) schedule(p *pass) error {
 			limit, why = unschedulableTime, "no node can take the target pod: "+c.Message
 		}
 	}
-	left := limit - r.Now().Sub(since(p.migration))
+	left := limit - r.Now().Sub(entered(p.migration))
 	if left <= 0 {
 		r.fail(p, fmt.Sprintf("%s within %s", why, limit))
 		return nil
@@ -205,8 +204,8 @@ func (r *Reconciler) schedule(p *pass) error {
 	return nil
 }
 
-// since is when the migration entered its phase.
-func since(m *v1.VirtualMachineInstanceMigration) time.Time {
+// entered is when the migration entered its phase.
+func entered(m *v1.VirtualMachineInstanceMigration) time.Time {
 	all := m.Status.PhaseTransitionTimestamps
 	if len(all) == 0 {
 		return m.CreationTimestamp.Time

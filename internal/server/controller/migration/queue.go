@@ -161,7 +161,7 @@ func pause(all []*migration, m *migration) time.Time {
 			ended = append(ended, other)
 		}
 	}
-	slices.SortFunc(ended, func(a, b *migration) int { return since(b).Compare(since(a)) })
+	slices.SortFunc(ended, func(a, b *migration) int { return entered(b).Compare(entered(a)) })
 	wait := time.Duration(0)
 	for _, other := range ended {
 		if other.Status.Phase != v1.MigrationFailed {
@@ -172,7 +172,7 @@ func pause(all []*migration, m *migration) time.Time {
 	if wait == 0 {
 		return time.Time{}
 	}
-	return since(ended[0]).Add(wait)
+	return entered(ended[0]).Add(wait)
 }
 
 // automatic tells that a migration was made by the platform, which makes another one when it fails.

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,6 +50,10 @@ type Reconciler struct {
 	Options
 	writer *writer.Writer
 	vmis   *writer.Writer
+
+	mu sync.Mutex
+	// entered is when migrations that are under way entered phases that are yet to be written.
+	entered map[types.NamespacedName]map[v1.VirtualMachineInstanceMigrationPhase]time.Time
 }
 
 // New gives a Reconciler.
@@ -56,7 +61,10 @@ func New(o Options) *Reconciler {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Reconciler{Options: o, writer: writer.New(o.Client), vmis: writer.New(o.Client)}
+	return &Reconciler{
+		Options: o, writer: writer.New(o.Client), vmis: writer.New(o.Client),
+		entered: map[types.NamespacedName]map[v1.VirtualMachineInstanceMigrationPhase]time.Time{},
+	}
 }
 
 // Setup adds the reconciler to the manager.
@@ -172,6 +180,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if state := p.state(); state != nil {
 		p.migration.Status.MigrationState = state.DeepCopy()
 	}
+	if wait := r.settling(p); wait > 0 && err == nil {
+		return reconcile.Result{RequeueAfter: wait}, nil
+	}
 	// The status first: a finalizer that goes takes the object with it.
 	status := p.migration.DeepCopy()
 	_, failed := r.writer.PatchStatus(ctx, p.before, status)
@@ -179,6 +190,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, err
 	}
 	if p.migration.IsFinal() {
+		r.forget(req.NamespacedName)
 		if err := r.release(ctx, p); err != nil {
 			return reconcile.Result{}, err
 		}
@@ -194,6 +206,7 @@ func (r *Reconciler) begin(ctx context.Context, key types.NamespacedName) (*pass
 	if err := r.Client.Get(ctx, key, m); err != nil {
 		if apierrors.IsNotFound(err) {
 			r.writer.Forget(key)
+			r.forget(key)
 			return nil, nil
 		}
 		return nil, err
@@ -269,18 +282,20 @@ func (r *Reconciler) cleanUp(ctx context.Context, p *pass, stored *v1.VirtualMac
 			return fmt.Errorf("delete the pod that the guest left: %w", err)
 		}
 	}
-	if controllerutil.ContainsFinalizer(stored, v1.VirtualMachineInstanceMigrationFinalizer) {
-		free := stored.DeepCopy()
-		controllerutil.RemoveFinalizer(free, v1.VirtualMachineInstanceMigrationFinalizer)
-		if p.vmi != nil && migrationprogress.Of(p.vmi.Annotations, stored.UID) != nil {
-			// The VMI's next migration writes over it.
-			metav1.SetMetaDataAnnotation(&free.ObjectMeta, migrationprogress.Annotation, p.vmi.Annotations[migrationprogress.Annotation])
-		}
-		if _, err := r.writer.Patch(ctx, stored, free); err != nil {
-			return err
-		}
+	if !controllerutil.ContainsFinalizer(stored, v1.VirtualMachineInstanceMigrationFinalizer) {
+		return nil // all of it is done
 	}
-	return r.forgetOld(ctx, p.migration)
+	if err := r.forgetOld(ctx, p.migration); err != nil {
+		return err
+	}
+	free := stored.DeepCopy()
+	controllerutil.RemoveFinalizer(free, v1.VirtualMachineInstanceMigrationFinalizer)
+	if p.vmi != nil && migrationprogress.Of(p.vmi.Annotations, stored.UID) != nil {
+		// The VMI's next migration writes over it.
+		metav1.SetMetaDataAnnotation(&free.ObjectMeta, migrationprogress.Annotation, p.vmi.Annotations[migrationprogress.Annotation])
+	}
+	_, err := r.writer.Patch(ctx, stored, free)
+	return err
 }
 
 // kept is how many migrations of a VMI that are over stay to be looked at.
@@ -308,6 +323,6 @@ func (r *Reconciler) enter(p *pass, phase v1.VirtualMachineInstanceMigrationPhas
 	s := &p.migration.Status
 	s.Phase = phase
 	s.PhaseTransitionTimestamps = append(s.PhaseTransitionTimestamps, v1.VirtualMachineInstanceMigrationPhaseTransitionTimestamp{
-		Phase: phase, PhaseTransitionTimestamp: metav1.NewTime(r.Now()),
+		Phase: phase, PhaseTransitionTimestamp: metav1.NewTime(r.since(client.ObjectKeyFromObject(p.migration), phase)),
 	})
 }

@@ -149,7 +149,6 @@ func (r *Reconciler) handOver(ctx context.Context, p *pass) error {
 		return err
 	}
 	p.vmi = next
-	r.event(p.migration, corev1.EventTypeNormal, reasonHandedOver, "the nodes "+p.source.Spec.NodeName+" and "+p.target.Spec.NodeName+" move the guest")
 	r.enter(p, v1.MigrationPreparingTarget)
 	return nil
 }

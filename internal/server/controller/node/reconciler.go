@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,17 +18,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"virtctl/internal/nodelease"
 	"virtctl/internal/server/controller/index"
 	"virtctl/internal/server/writer"
 )
 
 const (
-	// silence is how long a virt-handler may be silent (contract); it reports every one to two minutes.
-	silence = 5 * time.Minute
+	// silence is how long a virt-handler may be silent; it renews its lease every two minutes.
+	silence = nodelease.Duration
 	// recheck is how often the guests of a silent node are looked at: that their pods go is no event of the node.
 	recheck = time.Minute
 	// reasonUnresponsive is the reason of the events and of the guests' failure.
@@ -38,14 +41,16 @@ const (
 type Reconciler struct {
 	Client   client.Client
 	Recorder events.EventRecorder
-	Now      func() time.Time
+	// Namespace is where the nodes' leases are.
+	Namespace string
+	Now       func() time.Time
 
 	nodes, vmis *writer.Writer
 }
 
 // New gives a Reconciler.
-func New(c client.Client, recorder events.EventRecorder) *Reconciler {
-	return &Reconciler{Client: c, Recorder: recorder, Now: time.Now, nodes: writer.New(c), vmis: writer.New(c)}
+func New(c client.Client, recorder events.EventRecorder, namespace string) *Reconciler {
+	return &Reconciler{Client: c, Recorder: recorder, Namespace: namespace, Now: time.Now, nodes: writer.New(c), vmis: writer.New(c)}
 }
 
 // Reconcile looks at one node.
@@ -63,8 +68,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, nil
 	}
 	beat, managed := heartbeat(node)
-	if !managed {
+	renewed, err := r.renewed(ctx, node)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if !managed && renewed.IsZero() {
 		return reconcile.Result{}, nil
+	}
+	// A virt-handler of an earlier version has no lease.
+	if renewed.After(beat) {
+		beat = renewed
 	}
 	age := r.Now().Sub(beat)
 	if age < silence {
@@ -76,7 +89,32 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	return r.failGuests(ctx, node.Name, fmt.Sprintf("virt-handler on the node was last heard of at %s", beat.UTC().Format(time.RFC3339)))
 }
 
-// heartbeat reads when virt-handler last reported. Nodes that never had one do not concern us.
+// renewed tells when the node's lease was last renewed; zero if it has none, or one that was made for another node of its name.
+func (r *Reconciler) renewed(ctx context.Context, node *corev1.Node) (time.Time, error) {
+	lease := &coordinationv1.Lease{}
+	err := r.Client.Get(ctx, types.NamespacedName{Namespace: r.Namespace, Name: nodelease.Name(node.Name)}, lease)
+	if apierrors.IsNotFound(err) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the lease of node %s: %w", node.Name, err)
+	}
+	if lease.Spec.RenewTime == nil || nodelease.Node(lease) != node.Name {
+		return time.Time{}, nil
+	}
+	return lease.Spec.RenewTime.Time, nil
+}
+
+// ofLease is the node that a lease is of.
+func ofLease(_ context.Context, obj client.Object) []reconcile.Request {
+	lease, ok := obj.(*coordinationv1.Lease)
+	if !ok || nodelease.Node(lease) == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: nodelease.Node(lease)}}}
+}
+
+// heartbeat reads when virt-handler last wrote about itself. Nodes that never had one do not concern us.
 func heartbeat(node *corev1.Node) (time.Time, bool) {
 	text, ok := node.Annotations[v1.VirtHandlerHeartbeat]
 	if !ok {
@@ -173,7 +211,11 @@ func (r *Reconciler) Setup(mgr manager.Manager) error {
 		return e.ObjectOld.GetAnnotations()[v1.VirtHandlerHeartbeat] != e.ObjectNew.GetAnnotations()[v1.VirtHandlerHeartbeat] ||
 			e.ObjectOld.GetLabels()[v1.NodeSchedulable] != e.ObjectNew.GetLabels()[v1.NodeSchedulable]
 	}}
-	if err := builder.ControllerManagedBy(mgr).Named("node").For(&corev1.Node{}, builder.WithPredicates(reports)).Complete(r); err != nil {
+	err := builder.ControllerManagedBy(mgr).Named("node").
+		For(&corev1.Node{}, builder.WithPredicates(reports)).
+		Watches(&coordinationv1.Lease{}, handler.EnqueueRequestsFromMapFunc(ofLease)).
+		Complete(r)
+	if err != nil {
 		return fmt.Errorf("set up the node controller: %w", err)
 	}
 	return nil

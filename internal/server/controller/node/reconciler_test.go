@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -16,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"virtctl/internal/nodelease"
 	"virtctl/internal/server/controller/index"
 )
 
@@ -27,6 +29,17 @@ func nodeObject(beat string) *corev1.Node {
 		n.Annotations = map[string]string{v1.VirtHandlerHeartbeat: beat}
 	}
 	return n
+}
+
+func lease(renewed time.Time) *coordinationv1.Lease {
+	return nodelease.New("kubevirt", &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}, metav1.NewMicroTime(renewed))
+}
+
+// liar is a lease by which another node's agent speaks for n1.
+func liar(renewed time.Time) *coordinationv1.Lease {
+	l, other := lease(renewed), "n2"
+	l.Spec.HolderIdentity = &other
+	return l
 }
 
 func guest(name string, phase v1.VirtualMachineInstancePhase) *v1.VirtualMachineInstance {
@@ -56,7 +69,7 @@ func reconciler(t *testing.T, objs ...client.Object) (*Reconciler, *events.FakeR
 		WithIndex(&corev1.Pod{}, index.Owner, index.ByOwner).
 		WithIndex(&v1.VirtualMachineInstance{}, index.Node, index.ByNode).Build()
 	recorder := events.NewFakeRecorder(10)
-	r := New(c, recorder)
+	r := New(c, recorder, "kubevirt")
 	r.Now = func() time.Time { return noon }
 	return r, recorder
 }
@@ -74,6 +87,11 @@ func TestNode(t *testing.T) {
 	}{
 		{"reports", []client.Object{nodeObject(fresh), vmi}, "true", v1.Running, 0, 4 * time.Minute},
 		{"reports, quoted", []client.Object{nodeObject(`"` + fresh + `"`), vmi}, "true", v1.Running, 0, 4 * time.Minute},
+		{"renews its lease", []client.Object{nodeObject(old), lease(noon.Add(-time.Minute)), vmi}, "true", v1.Running, 0, 4 * time.Minute},
+		{"a lease and no annotation", []client.Object{nodeObject(""), lease(noon.Add(-time.Minute)), vmi}, "true", v1.Running, 0, 4 * time.Minute},
+		{"an old lease", []client.Object{nodeObject(old), lease(noon.Add(-7 * time.Minute)), vmi}, "false", v1.Failed, 2, recheck},
+		{"an old lease, an agent of an earlier version", []client.Object{nodeObject(fresh), lease(noon.Add(-7 * time.Minute)), vmi}, "true", v1.Running, 0, 4 * time.Minute},
+		{"another node's agent", []client.Object{nodeObject(old), liar(noon), vmi}, "false", v1.Failed, 2, recheck},
 		{"not ours", []client.Object{nodeObject(""), vmi}, "true", v1.Running, 0, 0},
 		{"silent, pod gone", []client.Object{nodeObject(old), vmi}, "false", v1.Failed, 2, recheck},
 		{"unreadable report", []client.Object{nodeObject("yesterday"), vmi}, "false", v1.Failed, 2, recheck},

@@ -71,6 +71,8 @@ type memory struct {
 	lastStartName string
 	// types is what the VM refers to and the copies of it, once they have been seen to be good.
 	types string
+	// kept is the revision that was written down.
+	kept string
 }
 
 // New gives a Reconciler.

@@ -17,7 +17,7 @@ import (
 	"virtctl/internal/clusterconfig"
 )
 
-// The whole life of a VM costs six writes of ours beside the VMI's, and one event.
+// The whole life of a VM costs five writes of ours beside the VMI's, and one event.
 func TestLife(t *testing.T) {
 	w := newWorld(t, newVM(v1.RunStrategyAlways, func(vm *v1.VirtualMachine) {
 		vm.Annotations = map[string]string{clusterconfig.EmulationAnnotation: "true"}
@@ -60,7 +60,7 @@ func TestLife(t *testing.T) {
 	}
 	w.reconcile()
 	// The status is written twice: Starting, and Running with its readiness.
-	want := "create ControllerRevision,create VirtualMachineInstance,patch status VirtualMachine,patch status VirtualMachine,delete VirtualMachineInstance,patch VirtualMachine"
+	want := "create VirtualMachineInstance,patch status VirtualMachine,patch status VirtualMachine,delete VirtualMachineInstance,patch VirtualMachine"
 	if got := strings.Join(w.writes, ","); got != want {
 		t.Errorf("writes:\n got %s\nwant %s", got, want)
 	}

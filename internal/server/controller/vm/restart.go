@@ -17,7 +17,7 @@ func (r *Reconciler) checkRestart(ctx context.Context, p *pass) error {
 	s.DesiredGeneration = p.vm.Generation
 	if p.vmi == nil || p.vmi.IsFinal() {
 		removeVMCondition(p.vm, v1.VirtualMachineRestartRequired)
-		r.remember(p.key, func(m *memory) { m.lastStart, m.lastStartName = nil, "" })
+		r.remember(p.key, func(m *memory) { m.lastStart, m.lastStartName, m.kept = nil, "", "" })
 		return nil
 	}
 	generation, known := startGeneration(p.vmi)
@@ -28,6 +28,9 @@ func (r *Reconciler) checkRestart(ctx context.Context, p *pass) error {
 		s.ObservedGeneration = generation
 		removeVMCondition(p.vm, v1.VirtualMachineRestartRequired)
 		return nil
+	}
+	if err := r.keepRevision(ctx, p, generation); err != nil {
+		return err
 	}
 	last, err := r.lastStart(ctx, p, revisionName(p.vm.UID, generation))
 	if err != nil {

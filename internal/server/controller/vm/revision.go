@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	v1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"virtctl/internal/server/controller/launcherpod"
 )
 
 // revisionLabel finds the revisions of one VM.
@@ -27,38 +29,62 @@ type revisionData struct {
 	Spec v1.VirtualMachineSpec `json:"spec"`
 }
 
+// maxStartedFrom bounds the annotation that holds the spec a VMI was started with; a longer one goes into its ControllerRevision at
+// once. As long as the VM has not changed since the start, a ControllerRevision would say nothing that the VM itself does not say: it is
+// written when that ends.
+const maxStartedFrom = 64 << 10
+
 // recordRevision keeps the spec the VM is about to be started with, and drops those of earlier starts.
-func (r *Reconciler) recordRevision(ctx context.Context, vm *v1.VirtualMachine) error {
-	name := revisionName(vm.UID, vm.Generation)
-	if vm.Status.ObservedGeneration == vm.Generation {
-		// A restart with the same spec: most likely it is kept already.
-		err := r.Live.Get(ctx, types.NamespacedName{Namespace: vm.Namespace, Name: name}, &appsv1.ControllerRevision{})
-		if client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("look for the spec of the last start: %w", err)
-		}
-		if err == nil {
-			return nil
-		}
-	}
+func (r *Reconciler) recordRevision(ctx context.Context, vm *v1.VirtualMachine, vmi *v1.VirtualMachineInstance) error {
 	data, err := json.Marshal(revisionData{Spec: vm.Spec})
 	if err != nil {
 		return fmt.Errorf("write down the VM's spec: %w", err)
+	}
+	if len(data) <= maxStartedFrom {
+		vmi.Annotations[launcherpod.StartedFrom] = string(data)
+	} else if err := r.createRevision(ctx, vm, vm.Generation, data); err != nil {
+		return err
+	}
+	if vm.Status.ObservedGeneration == 0 || vm.Status.ObservedGeneration == vm.Generation {
+		return nil // the first start, or again with the same spec
+	}
+	return r.dropRevisions(ctx, vm, revisionName(vm.UID, vm.Generation))
+}
+
+// keepRevision writes down what a VM was started with that has changed since.
+func (r *Reconciler) keepRevision(ctx context.Context, p *pass, generation int64) error {
+	name, data := revisionName(p.vm.UID, generation), p.vmi.Annotations[launcherpod.StartedFrom]
+	if data == "" || r.recall(p.key).kept == name {
+		return nil
+	}
+	if err := r.createRevision(ctx, p.vm, generation, []byte(data)); err != nil {
+		return err
+	}
+	r.remember(p.key, func(m *memory) { m.kept = name })
+	return nil
+}
+
+func (r *Reconciler) createRevision(ctx context.Context, vm *v1.VirtualMachine, generation int64, data []byte) error {
+	name := revisionName(vm.UID, generation)
+	err := r.Live.Get(ctx, types.NamespacedName{Namespace: vm.Namespace, Name: name}, &appsv1.ControllerRevision{})
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("look for the spec of the last start: %w", err)
+	}
+	if err == nil {
+		return nil
 	}
 	revision := &appsv1.ControllerRevision{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: vm.Namespace, Name: name, Labels: map[string]string{revisionLabel: string(vm.UID)},
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(vm, v1.VirtualMachineGroupVersionKind)},
 		},
-		Data: runtime.RawExtension{Raw: data}, Revision: vm.Generation,
+		Data: runtime.RawExtension{Raw: data}, Revision: generation,
 	}
 	// The name holds the generation, and a generation has one spec: what exists is what we would write.
 	if err := r.Client.Create(ctx, revision); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("keep the spec of this start: %w", err)
 	}
-	if vm.Status.ObservedGeneration == 0 || vm.Status.ObservedGeneration == vm.Generation {
-		return nil // the first start, or again with the same spec
-	}
-	return r.dropRevisions(ctx, vm, revision.Name)
+	return nil
 }
 
 func (r *Reconciler) dropRevisions(ctx context.Context, vm *v1.VirtualMachine, keep string) error {
@@ -85,12 +111,16 @@ func (r *Reconciler) lastStart(ctx context.Context, p *pass, name string) (*v1.V
 	if m := r.recall(p.key); m.lastStartName == name {
 		return m.lastStart, nil
 	}
-	revision := &appsv1.ControllerRevision{}
-	if err := r.Live.Get(ctx, types.NamespacedName{Namespace: p.vm.Namespace, Name: name}, revision); err != nil {
-		return nil, client.IgnoreNotFound(err)
+	raw := []byte(p.vmi.Annotations[launcherpod.StartedFrom])
+	if len(raw) == 0 {
+		revision := &appsv1.ControllerRevision{}
+		if err := r.Live.Get(ctx, types.NamespacedName{Namespace: p.vm.Namespace, Name: name}, revision); err != nil {
+			return nil, client.IgnoreNotFound(err)
+		}
+		raw = revision.Data.Raw
 	}
 	var data revisionData
-	if err := json.Unmarshal(revision.Data.Raw, &data); err != nil {
+	if err := json.Unmarshal(raw, &data); err != nil {
 		return nil, nil // not one of ours; without it nothing can be compared
 	}
 	r.remember(p.key, func(m *memory) { m.lastStart, m.lastStartName = &data.Spec, name })

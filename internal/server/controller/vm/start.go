@@ -49,7 +49,7 @@ func (r *Reconciler) start(ctx context.Context, p *pass) error {
 	}
 	vmi, err := r.newVMI(ctx, p.vm)
 	if err == nil {
-		err = r.recordRevision(ctx, p.vm)
+		err = r.recordRevision(ctx, p.vm, vmi)
 	}
 	if err == nil {
 		err = r.createVMI(ctx, p, vmi)

@@ -48,7 +48,7 @@ func (r *Reconciler) showStatus(_ context.Context, p *pass) error {
 	}
 	s.VolumeSnapshotStatuses = snapshotStatuses(vm)
 	s.PrintableStatus = printable(r.scene(p))
-	if wait := r.starting(p); wait > 0 {
+	if wait := max(r.starting(p), r.moving(p)); wait > 0 {
 		p.hold = true
 		p.again(wait)
 	}
@@ -65,6 +65,20 @@ func (r *Reconciler) starting(p *pass) time.Duration {
 		return 0
 	}
 	return startTime - r.Now().Sub(p.vmi.CreationTimestamp.Time)
+}
+
+// moveTime is how long a guest may be on its way to another node before its VM's status says Migrating.
+const moveTime = 3 * time.Second
+
+// moving tells how long the status of a VM whose guest moves may wait for its arrival, which takes two writes less: most are there
+// sooner. The migration's own object tells of every one.
+func (r *Reconciler) moving(p *pass) time.Duration {
+	before, now := &p.before.Status, &p.vm.Status
+	if p.vmi == nil || p.failure != nil || before.PrintableStatus != v1.VirtualMachineStatusRunning ||
+		now.PrintableStatus != v1.VirtualMachineStatusMigrating || len(before.StateChangeRequests) != len(now.StateChangeRequests) {
+		return 0
+	}
+	return moveTime - r.Now().Sub(p.vmi.Status.MigrationState.StartTimestamp.Time)
 }
 
 // unsettled tells how long to wait for the readiness that follows from what the guest does: it has just begun to run, was

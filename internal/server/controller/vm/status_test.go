@@ -3,6 +3,7 @@ package vm
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ import (
 	v1 "kubevirt.io/api/core/v1"
 	"kubevirt.io/api/instancetype/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"virtctl/internal/server/controller/launcherpod"
 )
 
 func TestRestartRequired(t *testing.T) {
@@ -30,6 +33,9 @@ func TestRestartRequired(t *testing.T) {
 	if s := w.vm().Status; !required() || s.ObservedGeneration != 1 || s.DesiredGeneration != 2 {
 		t.Errorf("status %+v", s)
 	}
+	// What it was started with is written down, now that the VM says something else.
+	w.revisions(1)
+	w.reconcile()
 	w.edit(func(vm *v1.VirtualMachine) { vm.Spec.Template.Spec.Hostname = "" })
 	w.reconcile()
 	if s := w.vm().Status; required() || s.ObservedGeneration != 3 {
@@ -44,10 +50,73 @@ func TestRestartRequired(t *testing.T) {
 	if required() || w.vmi().Spec.Hostname != "other" {
 		t.Errorf("after the restart: %+v, hostname %q", w.vm().Status.Conditions, w.vmi().Spec.Hostname)
 	}
-	var revisions appsv1.ControllerRevisionList
-	if err := w.c.List(context.Background(), &revisions); err != nil || len(revisions.Items) != 1 || revisions.Items[0].Revision != 4 {
-		t.Errorf("revisions %v, %v", revisions.Items, err)
+	w.revisions()
+	w.edit(func(vm *v1.VirtualMachine) { vm.Spec.Template.Spec.Hostname = "third" })
+	w.reconcile()
+	w.revisions(4)
+}
+
+// revisions are the generations that ControllerRevisions hold.
+func (w *world) revisions(want ...int64) {
+	w.t.Helper()
+	var list appsv1.ControllerRevisionList
+	if err := w.c.List(context.Background(), &list); err != nil {
+		w.t.Fatal(err)
 	}
+	var got []int64
+	for _, r := range list.Items {
+		got = append(got, r.Revision)
+	}
+	if !slices.Equal(got, want) {
+		w.t.Errorf("revisions %v, want %v", got, want)
+	}
+}
+
+// A spec too long for an annotation is written down at the start.
+func TestLongSpecIsKeptAtOnce(t *testing.T) {
+	w := newWorld(t, newVM(v1.RunStrategyAlways, func(vm *v1.VirtualMachine) {
+		vm.Spec.Template.ObjectMeta.Annotations = map[string]string{"note": strings.Repeat("x", maxStartedFrom)}
+	}))
+	w.reconcile()
+	w.revisions(1)
+	if w.vmi().Annotations[launcherpod.StartedFrom] != "" {
+		t.Error("the annotation is longer than it may be")
+	}
+	w.phase(v1.Running, ready)
+	w.edit(func(vm *v1.VirtualMachine) { vm.Spec.Template.Spec.Hostname = "other" })
+	w.reconcile()
+	if c := vmCondition(w.vm(), v1.VirtualMachineRestartRequired); c.Status != corev1.ConditionTrue {
+		t.Errorf("%+v", c)
+	}
+}
+
+// A guest that is soon on its new node is no news of its VM; one that takes longer is.
+func TestQuickMove(t *testing.T) {
+	w := newWorld(t, newVM(v1.RunStrategyAlways))
+	w.reconcile()
+	w.phase(v1.Running, ready)
+	w.reconcile()
+	w.expect(v1.VirtualMachineStatusRunning)
+	began := metav1.NewTime(w.now)
+	move := func(state v1.VirtualMachineInstanceMigrationState) {
+		vmi := w.vmi()
+		vmi.Status.MigrationState = &state
+		if err := w.c.Update(context.Background(), vmi); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := len(w.writes)
+	move(v1.VirtualMachineInstanceMigrationState{MigrationUID: "m", StartTimestamp: &began})
+	result := w.reconcile()
+	move(v1.VirtualMachineInstanceMigrationState{MigrationUID: "m", StartTimestamp: &began, Completed: true})
+	w.reconcile()
+	if result.RequeueAfter <= 0 || len(w.writes) != before {
+		t.Errorf("look again after %v, writes %v", result.RequeueAfter, w.writes[before:])
+	}
+	move(v1.VirtualMachineInstanceMigrationState{MigrationUID: "n", StartTimestamp: &began})
+	w.now = w.now.Add(w.reconcile().RequeueAfter)
+	w.reconcile()
+	w.expect(v1.VirtualMachineStatusMigrating)
 }
 
 func TestOrphan(t *testing.T) {
@@ -230,7 +299,7 @@ func TestQuickStart(t *testing.T) {
 	w.phase(v1.Running, ready)
 	w.reconcile()
 	w.expect(v1.VirtualMachineStatusRunning)
-	if len(w.writes) != 3 {
+	if len(w.writes) != 2 {
 		t.Errorf("writes %v", w.writes)
 	}
 

@@ -208,6 +208,9 @@ func (r *Reconciler) ready(p *pass) v1.VirtualMachineInstanceCondition {
 	switch {
 	case p.gate == corev1.ConditionTrue && containers.Status == corev1.ConditionTrue:
 		return v1.VirtualMachineInstanceCondition{Type: v1.VirtualMachineInstanceReady, Status: corev1.ConditionTrue}
+	case p.gate == corev1.ConditionTrue && !containerKnown(p.pod) && condition.Is(p.vmi, v1.VirtualMachineInstanceReady, corev1.ConditionTrue):
+		// virt-handler, which talks to the launcher, knows sooner than kubelet tells.
+		return *condition.Of(p.vmi, v1.VirtualMachineInstanceReady)
 	case p.gate == corev1.ConditionFalse:
 		return no(kubeletNotReady, fmt.Sprintf("the status of pod readiness gate %q is not \"True\", but False", v1.VirtualMachineUnpaused))
 	case pod.Status == "":
@@ -218,7 +221,13 @@ func (r *Reconciler) ready(p *pass) v1.VirtualMachineInstanceCondition {
 	}
 }
 
-// showLauncher notes what is known about the pod once it exists.
+// containerKnown tells whether kubelet has told that the launcher runs, or has run.
+func containerKnown(pod *corev1.Pod) bool {
+	compute := computeStatus(pod)
+	return compute != nil && (compute.State.Running != nil || compute.State.Terminated != nil)
+}
+
+// showLauncher notes what is known about the pod once it exists. virt-handler has written most of it together with the guest's start.
 func (r *Reconciler) showLauncher(_ context.Context, p *pass) error {
 	if p.pod == nil || p.vmi.IsFinal() || p.vmi.DeletionTimestamp != nil {
 		return nil

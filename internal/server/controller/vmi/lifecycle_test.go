@@ -3,6 +3,7 @@ package vmi
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -88,10 +89,10 @@ func TestStop(t *testing.T) {
 		if len(graces) != 0 || result.RequeueAfter <= 0 {
 			t.Fatalf("deleted with %v, look again after %v", graces, result.RequeueAfter)
 		}
-		want := int64(0)
+		var want []int64
 		if slow {
 			w.now = w.now.Add(result.RequeueAfter)
-			want = 45
+			want = []int64{45}
 		} else {
 			w.podStatus(func(s *corev1.PodStatus) {
 				ended(0, w.now)(s)
@@ -100,9 +101,74 @@ func TestStop(t *testing.T) {
 		}
 		w.reconcile()
 		w.reconcile()
-		if len(graces) != 1 || graces[0] != want {
-			t.Errorf("slow %v: the pod was deleted with grace periods %v", slow, graces)
+		if !slices.Equal(graces, want) || (w.vmi() == nil) == slow {
+			t.Errorf("slow %v: the pod was deleted with grace periods %v, the VMI is %v", slow, graces, w.vmi())
 		}
+	}
+}
+
+// The garbage collector may not know the definition of VMIs yet: then the pod that a VMI left is deleted all the same. Where its
+// owner's deletion orphans it, it is deleted before the VMI goes.
+func TestGarbageCollectorIsAway(t *testing.T) {
+	for _, orphan := range []bool{false, true} {
+		w := newWorld(t, newVMI(func(vmi *v1.VirtualMachineInstance) {
+			if orphan {
+				vmi.Finalizers = append(vmi.Finalizers, metav1.FinalizerOrphanDependents)
+			}
+		}))
+		w.reconcile()
+		w.podStatus(running)
+		w.edit(func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = v1.Running })
+		w.reconcile()
+		w.deleteVMI()
+		w.now = w.vmi().DeletionTimestamp.Time
+		w.podStatus(ended(0, w.now))
+		w.reconcile()
+		if orphan {
+			if w.pod() != nil || w.vmi() == nil {
+				t.Errorf("orphaned: pod %v, VMI %v", w.pod(), w.vmi())
+			}
+			continue
+		}
+		if w.vmi() != nil || w.pod() == nil {
+			t.Fatalf("VMI %v, pod %v", w.vmi(), w.pod())
+		}
+		w.now = w.now.Add(w.reconcile().RequeueAfter)
+		w.reconcile()
+		if w.pod() != nil {
+			t.Error("the pod stays for ever")
+		}
+	}
+}
+
+// virt-handler knows sooner than kubelet that the guest is ready; what it said is not taken back.
+func TestReadyBeforeKubeletSaysSo(t *testing.T) {
+	w := newWorld(t, newVMI())
+	w.podsAge = true
+	w.reconcile()
+	w.edit(func(vmi *v1.VirtualMachineInstance) {
+		vmi.Status.Phase = v1.Running
+		condition.Set(vmi, v1.VirtualMachineInstanceCondition{Type: v1.VirtualMachineInstanceReady, Status: corev1.ConditionTrue}, w.now)
+	})
+	w.reconcile()
+	if c := condition.Of(w.vmi(), v1.VirtualMachineInstanceReady); c.Status != corev1.ConditionTrue {
+		t.Fatalf("taken back: %+v", c)
+	}
+	w.podStatus(running)
+	w.reconcile()
+	if c := condition.Of(w.vmi(), v1.VirtualMachineInstanceReady); c.Status != corev1.ConditionTrue {
+		t.Errorf("taken back: %+v", c)
+	}
+	w.podStatus(func(s *corev1.PodStatus) {
+		for i := range s.Conditions {
+			if s.Conditions[i].Type == corev1.ContainersReady {
+				s.Conditions[i].Status = corev1.ConditionFalse
+			}
+		}
+	})
+	w.reconcile()
+	if c := condition.Of(w.vmi(), v1.VirtualMachineInstanceReady); c.Status != corev1.ConditionFalse {
+		t.Errorf("a pod that is not ready any more: %+v", c)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 	"virtctl/internal/server/controller/condition"
 )
 
-// The whole life of a VMI, and that it costs six writes of ours and one event. virt-handler adds its own.
+// The whole life of a VMI, and that it costs five writes of ours and one event. virt-handler adds its own.
 func TestLife(t *testing.T) {
 	w := newWorld(t, newVMI(withClaim), newClaim())
 	w.reconcile()
@@ -51,15 +51,18 @@ func TestLife(t *testing.T) {
 	w.reconcile()
 	w.podStatus(ended(0, w.now))
 	w.reconcile()
-	if w.pod() != nil {
-		t.Error("the pod of a deleted VMI stays")
-	}
-	w.reconcile()
 	if w.vmi() != nil {
-		t.Error("a VMI without pods stays")
+		t.Error("a VMI in whose pods nothing runs stays")
 	}
+	if result := w.reconcile(); result.RequeueAfter <= 0 {
+		t.Error("nobody looks whether the garbage collector takes the pod")
+	}
+	w.removePod()
 	w.reconcile()
-	want := "create *v1.Pod,patch *v1.VirtualMachineInstance,patch status *v1.Pod,patch *v1.VirtualMachineInstance,delete *v1.Pod,patch *v1.VirtualMachineInstance"
+	if len(w.r.left) != 0 {
+		t.Errorf("a VMI that is gone is remembered: %v", w.r.left)
+	}
+	want := "create *v1.Pod,patch *v1.VirtualMachineInstance,patch status *v1.Pod,patch *v1.VirtualMachineInstance,patch *v1.VirtualMachineInstance"
 	if got := strings.Join(w.writes, ","); got != want {
 		t.Errorf("writes:\n got %s\nwant %s", got, want)
 	}

@@ -2,6 +2,7 @@ package status
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	v1 "kubevirt.io/api/core/v1"
@@ -63,6 +64,24 @@ func setInterfaces(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInst
 		list = append(list, entry)
 	}
 	status.Interfaces = append(list, guestOnly(guest, used)...)
+}
+
+// setAddresses corrects what the pod decides of a guest whose agent is still to be heard: its addresses are others on another node.
+func setAddresses(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceStatus, o *Observed) {
+	interfaces := slices.Clone(status.Interfaces)
+	for i := range o.Plan.Interfaces {
+		p := &o.Plan.Interfaces[i]
+		at := slices.IndexFunc(interfaces, func(x v1.VirtualMachineInstanceNetworkInterface) bool { return x.Name == p.Name })
+		if at < 0 {
+			continue
+		}
+		known := &interfaces[at]
+		if p.Binding == network.Masquerade || !strings.Contains(known.InfoSource, fromAgent) {
+			now := planned(vmi, p)
+			known.IP, known.IPs, known.PodInterfaceName = now.IP, now.IPs, now.PodInterfaceName
+		}
+	}
+	status.Interfaces = interfaces
 }
 
 func linkState(down bool) string {

@@ -5,6 +5,8 @@
 package status
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,12 +31,15 @@ type Observed struct {
 	// Agent tells that the guest's agent is there; Guest is what it says, nil if it has not said anything.
 	Agent bool
 	Guest *wire.GuestInfo
-	// AgentPending tells that the agent is connected and has yet to be asked: what an earlier handler wrote about it stays.
+	// AgentPending tells that the agent is connected, or about to be in a guest that has just come from another node, and has yet to be
+	// asked: what an earlier handler wrote about it stays.
 	AgentPending bool
 	// HostModel tells that the node knows its host-model CPU; false keeps guests with host-model where they are.
 	HostModel bool
 	// Plugs is how far hot-plugged volumes are, by name, of those that this reconciliation had to do with.
 	Plugs map[string]Plug
+	// Launcher is the pod.
+	Launcher Launcher
 	// Failure is why the domain could not be started.
 	Failure error
 }
@@ -59,7 +64,9 @@ func Apply(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceStat
 		return
 	}
 	phase := Phase(vmi, status.Phase, o.State)
-	if phase == v1.Running && status.Phase != v1.Running {
+	begins := phase == v1.Running && status.Phase != v1.Running
+	if begins {
+		noteScheduling(status, o.Launcher)
 		setPhase(status, v1.Scheduled, o.Now)
 	}
 	setPhase(status, phase, o.Now)
@@ -69,13 +76,19 @@ func Apply(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceStat
 		return
 	}
 	removeFailure(status)
+	setLauncher(status, o.Launcher)
 	setDomain(vmi, status, o)
 	if !o.AgentPending || !hasCondition(status, v1.VirtualMachineInstanceAgentConnected) {
 		setInterfaces(vmi, status, o)
 		setGuest(status, o)
+	} else {
+		setAddresses(vmi, status, o)
 	}
 	setPaused(status, o)
 	setMigratable(vmi, status, o)
+	if begins {
+		setReady(status, o)
+	}
 }
 
 func setPlace(status *v1.VirtualMachineInstanceStatus, o *Observed) {
@@ -154,7 +167,7 @@ func setPlugs(status *v1.VirtualMachineInstanceStatus, o *Observed) {
 	}
 }
 
-// setTargets tells which device each volume is in the guest.
+// setTargets tells which device each volume is in the guest. virt-controller keeps the list sorted and whole.
 func setTargets(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceStatus, targets map[string]string) {
 	known := make(map[string]bool, len(status.VolumeStatus))
 	volumes := make([]v1.VolumeStatus, 0, len(status.VolumeStatus)+len(targets))
@@ -166,9 +179,12 @@ func setTargets(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanc
 		volumes = append(volumes, v)
 	}
 	for _, v := range vmi.Spec.Volumes {
-		if target := targets[v.Name]; target != "" && !known[v.Name] {
+		if target := targets[v.Name]; !known[v.Name] && (target != "" || len(known) == 0) {
 			volumes = append(volumes, v1.VolumeStatus{Name: v.Name, Target: target})
 		}
+	}
+	if len(known) == 0 {
+		slices.SortFunc(volumes, func(a, b v1.VolumeStatus) int { return strings.Compare(a.Name, b.Name) })
 	}
 	if len(volumes) > 0 {
 		status.VolumeStatus = volumes

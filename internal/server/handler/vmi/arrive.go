@@ -127,6 +127,9 @@ func (s *session) takeOver(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.mem.arrived.IsZero() {
+		s.mem.arrived = s.r.Now()
+	}
 	o := s.observed(nil)
 	uid, account := s.migrating().MigrationUID, s.arrival(ctx)
 	compute := func(vmi *v1.VirtualMachineInstance) ([]byte, error) {

@@ -2,6 +2,7 @@ package vmi
 
 import (
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
@@ -30,10 +31,13 @@ type remembered struct {
 	refused    int64
 	refusedFor error
 	asked      bool // the guest to power off
+	told       bool // how the guest of an object that is going has ended
 	// sizes are the claims' sizes that the disks were last compared with.
 	sizes map[string]int64
 	// run is the migration that takes the guest away.
 	run *migration.Run
+	// arrived is when the guest came from another node.
+	arrived time.Time
 	// missed tells that a guest that has left was reported missing.
 	missed bool
 
@@ -74,13 +78,20 @@ func (r *remembered) wrote(vmi *v1.VirtualMachineInstance) {
 	r.last = vmi
 }
 
-// newer picks the newer of a cached object and the one we wrote last.
-func newer(cached, written *v1.VirtualMachineInstance) *v1.VirtualMachineInstance {
-	if written == nil || written.UID != cached.UID {
+// newest picks the newer of a cached object and the one we wrote last. What the cache has learnt of need not be remembered: were it, an
+// object that is gone would look as if the cache did not know it yet.
+func (r *remembered) newest(cached *v1.VirtualMachineInstance) *v1.VirtualMachineInstance {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.last == nil {
 		return cached
 	}
-	if order, err := resourceversion.CompareResourceVersion(cached.ResourceVersion, written.ResourceVersion); err == nil && order < 0 {
-		return written
+	if r.last.UID == cached.UID {
+		order, err := resourceversion.CompareResourceVersion(cached.ResourceVersion, r.last.ResourceVersion)
+		if err == nil && order < 0 {
+			return r.last
+		}
 	}
+	r.last = nil
 	return cached
 }

@@ -106,7 +106,7 @@ func podEnded(pod *corev1.Pod) bool {
 // vmiOf reads the owner of a launcher; nil if it is gone, or another object has its name now. The cache holds only objects
 // labelled with this node, which the first write makes them.
 func (r *Reconciler) vmiOf(ctx context.Context, ref launchers.Ref) (*v1.VirtualMachineInstance, error) {
-	written := r.memory.of(ref).written()
+	mem := r.memory.of(ref)
 	var err error
 	for _, cache := range []client.Reader{r.Cache, r.Arrivals} {
 		if cache == nil {
@@ -115,14 +115,14 @@ func (r *Reconciler) vmiOf(ctx context.Context, ref launchers.Ref) (*v1.VirtualM
 		vmi := &v1.VirtualMachineInstance{}
 		err = cache.Get(ctx, ref.VMI, vmi)
 		if err == nil && vmi.UID == ref.VMIUID {
-			return newer(vmi, written), nil
+			return mem.newest(vmi), nil
 		}
 		if client.IgnoreNotFound(err) != nil {
 			return nil, fmt.Errorf("get virtual machine instance: %w", err)
 		}
 	}
 	// The cache is still to learn of what we wrote; unless a migration has taken the object to another node's.
-	if written != nil && written.Status.MigrationState == nil && apierrors.IsNotFound(err) {
+	if written := mem.written(); written != nil && written.Status.MigrationState == nil && apierrors.IsNotFound(err) {
 		return written, nil
 	}
 	return r.fetch(ctx, ref)

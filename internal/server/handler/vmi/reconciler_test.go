@@ -65,8 +65,11 @@ func TestStart(t *testing.T) {
 	if !slices.Equal(phases, []v1.VirtualMachineInstancePhase{v1.Pending, v1.Scheduling, v1.Scheduled, v1.Running}) {
 		t.Errorf("phases: %v", phases)
 	}
-	if c := conditionOf(vmi, v1.VirtualMachineInstanceReady); c == nil || c.Reason != v1.GuestNotRunningReason {
-		t.Errorf("virt-controller's condition is gone: %+v", vmi.Status.Conditions)
+	if c := conditionOf(vmi, v1.VirtualMachineInstanceReady); c == nil || c.Status != corev1.ConditionTrue || c.Reason != "" {
+		t.Errorf("a guest without a readiness probe runs: %+v", vmi.Status.Conditions)
+	}
+	if s := vmi.Status; s.LauncherContainerImageVersion != "launcher:test" || *s.QOSClass != corev1.PodQOSBurstable || s.Memory.MemoryOverhead.String() != "200Mi" {
+		t.Errorf("the pod: image %q, class %v, memory %+v", s.LauncherContainerImageVersion, s.QOSClass, s.Memory)
 	}
 	if c := conditionOf(vmi, v1.VirtualMachineInstanceIsMigratable); c == nil || c.Status != corev1.ConditionTrue {
 		t.Errorf("LiveMigratable: %+v", c)
@@ -91,10 +94,10 @@ func TestWritesOfALife(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.reconcile()
-	w.until("ended", (*v1.VirtualMachineInstance).IsFinal)
 	w.ends()
-	if patches, events := w.writes.seen(); patches > 3 || len(events) > 2 {
-		t.Errorf("%d patches and events %v, want at most three (running, agent, ended) and two", patches, events)
+	w.reconcile()
+	if patches, events := w.writes.seen(); patches > 2 || !slices.Equal(events, []string{"Started", "Stopped"}) {
+		t.Errorf("%d patches and events %v, want at most two (running, agent), and Started and Stopped", patches, events)
 	}
 }
 
@@ -198,20 +201,25 @@ func (w *world) ends() {
 	}
 }
 
-// Deleting asks the guest first, and forces it when its time is over.
+// Deleting asks the guest first, and forces it when its time is over. How an object ended that goes at once is told in an event only.
 func TestDelete(t *testing.T) {
 	for name, c := range map[string]struct {
 		grace int64
 		deaf  bool
+		held  string
 		want  v1.VirtualMachineInstancePhase
 	}{
-		"polite guest": {30, false, v1.Succeeded},
-		"deaf guest":   {1, true, v1.Failed},
-		"no grace":     {0, true, v1.Succeeded},
+		"polite guest":                 {30, false, "", v1.Running},
+		"polite guest, object is held": {30, false, "example.com/backup", v1.Succeeded},
+		"deaf guest":                   {1, true, "", v1.Failed},
+		"no grace":                     {0, true, "", v1.Running},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vmi := newVMI()
 			vmi.Spec.TerminationGracePeriodSeconds = &c.grace
+			if c.held != "" {
+				vmi.Finalizers = append(vmi.Finalizers, c.held)
+			}
 			w := newWorld(t, vmi, script{IgnorePower: c.deaf})
 			w.until("running", running)
 			if err := w.client.Delete(t.Context(), w.vmi()); err != nil {
@@ -225,11 +233,14 @@ func TestDelete(t *testing.T) {
 				w.r.Now = func() time.Time { return later }
 				w.reconcile()
 			}
-			got := w.until("final", (*v1.VirtualMachineInstance).IsFinal)
-			if got.Status.Phase != c.want {
+			w.ends()
+			w.reconcile()
+			if got := w.vmi(); got.Status.Phase != c.want {
 				t.Errorf("phase %s, want %s", got.Status.Phase, c.want)
 			}
-			w.ends()
+			if _, events := w.writes.seen(); !slices.Equal(events, []string{"Started", "Stopped"}) {
+				t.Errorf("events %v", events)
+			}
 		})
 	}
 }

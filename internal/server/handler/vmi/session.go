@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,6 +12,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"virtctl/internal/libvirt/domain"
+	"virtctl/internal/libvirt/layout"
 	"virtctl/internal/libvirt/wire"
 	"virtctl/internal/network"
 	"virtctl/internal/server/handler/devices"
@@ -50,7 +52,18 @@ func (s *session) run(ctx context.Context) (ctrl.Result, error) {
 			return ctrl.Result{}, err
 		}
 	}
-	return ctrl.Result{}, s.report(ctx)
+	return ctrl.Result{RequeueAfter: s.agentDue()}, s.report(ctx)
+}
+
+// agentReturns is how long the agent of a guest that has come from another node may take to be heard again.
+const agentReturns = 10 * time.Second
+
+// agentDue is how long the agent of a guest that has come from another node may still take.
+func (s *session) agentDue() time.Duration {
+	if s.view.Agent || s.mem.arrived.IsZero() {
+		return 0
+	}
+	return max(agentReturns-s.r.Now().Sub(s.mem.arrived), 0)
 }
 
 // elsewhere tells that the domain belongs to another node's handler: a migration has moved it away, or has yet to bring it.
@@ -164,13 +177,27 @@ func (s *session) learn(ctx context.Context) error {
 func (s *session) observed(failure error) *status.Observed {
 	o := &status.Observed{
 		Now: s.r.Now(), Node: s.r.NodeName, PodUID: s.ref.PodUID, State: *s.view.State, Domain: s.mem.domain,
-		Agent: s.view.Agent, Guest: s.view.Guest, AgentPending: s.view.State.AgentConnected && !s.view.Agent,
-		HostModel: s.hostModel(), Failure: failure,
+		Agent: s.view.Agent, Guest: s.view.Guest, AgentPending: !s.view.Agent && (s.view.State.AgentConnected || s.agentDue() > 0),
+		HostModel: s.hostModel(), Failure: failure, Launcher: s.launcherPod(),
 	}
 	if s.mem.plan != nil {
 		o.Plan = *s.mem.plan
 	}
 	return o
+}
+
+// launcherPod is what the status tells of our pod.
+func (s *session) launcherPod() status.Launcher {
+	l := status.Launcher{Created: s.pod.CreationTimestamp, QOSClass: s.pod.Status.QOSClass}
+	if bytes, err := strconv.ParseInt(s.pod.Annotations[v1.MemoryOverheadAnnotationBytes], 10, 64); err == nil {
+		l.Overhead = bytes
+	}
+	for i := range s.pod.Spec.Containers {
+		if c := &s.pod.Spec.Containers[i]; c.Name == layout.ComputeContainer {
+			l.Image, l.Probed = c.Image, c.ReadinessProbe != nil
+		}
+	}
+	return l
 }
 
 // hostModel tells whether the guest can get its host-model CPU on another node. A guest without hardware virtualization has a CPU

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -70,10 +71,30 @@ func (s *session) end(ctx context.Context) error {
 		return s.quit(ctx)
 	}
 	o := s.observed(nil)
-	if err := s.write(ctx, o, s.endedEvent(o.State)); err != nil {
+	event := s.endedEvent(o.State)
+	if s.leaves(o) {
+		if !s.mem.told {
+			s.mem.told = true
+			s.tell(ctx, event)
+		}
+		return s.quit(ctx)
+	}
+	if err := s.write(ctx, o, event); err != nil {
 		return err
 	}
 	return s.quit(ctx)
+}
+
+// leaves tells that the object was asked to go, its guest has powered off in time, and nobody but virt-controller keeps the object: it
+// goes with its launcher, and its last phase is not worth a write that nobody will read. A guest that had to be forced, or whose object
+// somebody else still wants, is written down.
+func (s *session) leaves(o *status.Observed) bool {
+	if s.vmi.DeletionTimestamp == nil || status.Phase(s.vmi, v1.Running, o.State) != v1.Succeeded {
+		return false
+	}
+	return !slices.ContainsFunc(s.vmi.Finalizers, func(f string) bool {
+		return f != v1.VirtualMachineInstanceFinalizer && f != v1.DeprecatedVirtualMachineInstanceFinalizer
+	})
 }
 
 func (s *session) endedEvent(state wire.State) *eventOf {

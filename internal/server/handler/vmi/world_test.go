@@ -272,11 +272,13 @@ func launcherPod(vmi *v1.VirtualMachineInstance) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "default", Name: "virt-launcher-web-x", UID: podUID, Labels: map[string]string{v1.AppLabel: "virt-launcher"},
+			Annotations: map[string]string{v1.MemoryOverheadAnnotationBytes: "209715200"},
 			OwnerReferences: []metav1.OwnerReference{{
 				APIVersion: v1.GroupVersion.String(), Kind: "VirtualMachineInstance", Name: vmi.Name, UID: vmi.UID, Controller: &yes,
 			}},
 		},
-		Spec: corev1.PodSpec{NodeName: nodeName, Containers: []corev1.Container{{Name: "compute"}}},
+		Spec:   corev1.PodSpec{NodeName: nodeName, Containers: []corev1.Container{{Name: "compute", Image: "launcher:test"}}},
+		Status: corev1.PodStatus{QOSClass: corev1.PodQOSBurstable},
 	}
 }
 
