@@ -19,7 +19,7 @@ const settle = time.Second
 
 // startTime is how long a start that goes as it should may take before the status says Starting. API times have whole seconds,
 // so that up to one of them is lost.
-const startTime = 3 * time.Second
+const startTime = 4 * time.Second
 
 // gateClosed is the reason of a VMI that is not ready because its pod's readiness gate is closed.
 const gateClosed = "ReadinessGatesNotReady"

@@ -3,13 +3,11 @@ package vmi
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	v1 "kubevirt.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"virtctl/internal/libvirt/layout"
@@ -131,26 +129,19 @@ func computeStatus(pod *corev1.Pod) *corev1.ContainerStatus {
 	return nil
 }
 
-// finalize lets a deleted VMI go when nothing runs in its pods any more: the garbage collector takes those away. A pod that would
-// outlive the VMI's removal is deleted first.
+// finalize lets a deleted VMI go when no pod of it is left.
 func (r *Reconciler) finalize(ctx context.Context, p *pass) error {
-	if p.vmi.DeletionTimestamp == nil || slices.ContainsFunc(p.pods, func(pod corev1.Pod) bool { return !launcherEnded(&pod) || !collected(p.vmi) }) {
+	if p.vmi.DeletionTimestamp == nil || len(p.pods) > 0 {
 		return nil
 	}
-	if len(p.pods) == 0 {
-		pod, err := r.livePod(ctx, p.vmi)
-		if err != nil {
-			return err
-		}
-		if pod != nil {
-			// Made in a pass whose pod the cache has not seen yet.
-			p.pods = []corev1.Pod{*pod}
-			return r.deletePods(ctx, p)
-		}
-	} else {
-		r.mu.Lock()
-		r.left[client.ObjectKeyFromObject(p.vmi)] = departure{uid: p.vmi.UID, since: r.Now()}
-		r.mu.Unlock()
+	pod, err := r.livePod(ctx, p.vmi)
+	if err != nil {
+		return err
+	}
+	if pod != nil {
+		// Made in a pass whose pod the cache has not seen yet.
+		p.pods = []corev1.Pod{*pod}
+		return r.deletePods(ctx, p)
 	}
 	if !p.vmi.IsFinal() {
 		// Asked to go and gone; virt-handler saves its own write in that case.

@@ -3,7 +3,6 @@ package vmi
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	v1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"virtctl/internal/server/controller/index"
 	"virtctl/internal/server/controller/launcherpod"
@@ -113,7 +111,10 @@ func (r *Reconciler) submit(ctx context.Context, p *pass, pod *corev1.Pod) error
 	}
 	p.pod = pod
 	p.pods = []corev1.Pod{*pod}
-	r.event(p.vmi, corev1.EventTypeNormal, reasonCreated, "CreatePod", "Created virtual machine pod "+pod.Name)
+	// The event of a VM says that it was started; its instance's would say the same again.
+	if owner := metav1.GetControllerOf(p.vmi); owner == nil || owner.Kind != v1.VirtualMachineGroupVersionKind.Kind {
+		r.event(p.vmi, corev1.EventTypeNormal, reasonCreated, "CreatePod", "Created virtual machine pod "+pod.Name)
+	}
 	return nil
 }
 
@@ -144,8 +145,8 @@ func (r *Reconciler) notCreated(p *pass, err error) {
 	}
 }
 
-// deletePods removes the pods of a deleted VMI when virt-handler had its time: kubelet tells the launcher to end, which powers the guest
-// off. Those that have ended go with the VMI.
+// deletePods removes the pods of a deleted VMI: those that have ended at once, the others when virt-handler had its time. Then
+// kubelet tells the launcher to end, which powers the guest off.
 func (r *Reconciler) deletePods(ctx context.Context, p *pass) error {
 	if p.vmi.DeletionTimestamp == nil {
 		return nil
@@ -153,9 +154,6 @@ func (r *Reconciler) deletePods(ctx context.Context, p *pass) error {
 	wait := r.stopping(p.vmi)
 	for i := range p.pods {
 		pod := &p.pods[i]
-		if launcherEnded(pod) && collected(p.vmi) {
-			continue
-		}
 		if wait > 0 && !launcherEnded(pod) {
 			p.again(wait)
 			continue
@@ -165,45 +163,6 @@ func (r *Reconciler) deletePods(ctx context.Context, p *pass) error {
 		}
 	}
 	return nil
-}
-
-// collected tells whether the cluster's garbage collector takes a VMI's pods away with it.
-func collected(vmi *v1.VirtualMachineInstance) bool {
-	return !controllerutil.ContainsFinalizer(vmi, metav1.FinalizerOrphanDependents)
-}
-
-// collectorTime is how long the garbage collector may take: it learns of new definitions, as after an installation, within 30 seconds.
-const collectorTime = 5 * time.Second
-
-// leftovers deletes the pods of a VMI that is gone, should the garbage collector not do it.
-func (r *Reconciler) leftovers(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
-	r.mu.Lock()
-	gone, ok := r.left[key]
-	r.mu.Unlock()
-	if !ok {
-		return 0, nil
-	}
-	pods, err := index.OwnedPods(ctx, r.Client, key.Namespace, gone.uid)
-	if err != nil {
-		return 0, err
-	}
-	pods = slices.DeleteFunc(pods, func(pod corev1.Pod) bool { return pod.DeletionTimestamp != nil })
-	if len(pods) == 0 {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.left, key)
-		return 0, nil
-	}
-	if wait := collectorTime - r.Now().Sub(gone.since); wait > 0 {
-		return wait, nil
-	}
-	for i := range pods {
-		err := r.Client.Delete(ctx, &pods[i], client.GracePeriodSeconds(0), client.Preconditions{UID: &pods[i].UID})
-		if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
-			return 0, fmt.Errorf("delete the launcher pod: %w", err)
-		}
-	}
-	return collectorTime, nil
 }
 
 func (r *Reconciler) deletePod(ctx context.Context, vmi *v1.VirtualMachineInstance, pod *corev1.Pod) error {

@@ -60,14 +60,6 @@ type Reconciler struct {
 	deleted map[types.NamespacedName]map[types.UID]int64
 	// gated remembers how, and on which version of a VMI's pod, the readiness gate was set.
 	gated map[types.NamespacedName]gateVersion
-	// left are VMIs whose pods, in which nothing runs any more, were left to the garbage collector.
-	left map[types.NamespacedName]departure
-}
-
-// departure is when a VMI was let go.
-type departure struct {
-	uid   types.UID
-	since time.Time
 }
 
 type gateVersion struct {
@@ -83,7 +75,7 @@ func New(o Options) *Reconciler {
 	}
 	return &Reconciler{
 		Options: o, writer: writer.New(o.Client), deleted: map[types.NamespacedName]map[types.UID]int64{},
-		gated: map[types.NamespacedName]gateVersion{}, left: map[types.NamespacedName]departure{},
+		gated: map[types.NamespacedName]gateVersion{},
 	}
 }
 
@@ -111,12 +103,8 @@ type step func(context.Context, *pass) error
 // Reconcile brings one VMI forward.
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	p, err := r.begin(ctx, req.NamespacedName)
-	if err != nil {
+	if p == nil || err != nil {
 		return reconcile.Result{}, err
-	}
-	if p == nil {
-		wait, err := r.leftovers(ctx, req.NamespacedName)
-		return reconcile.Result{RequeueAfter: wait}, err
 	}
 	for _, s := range []step{
 		r.admit,

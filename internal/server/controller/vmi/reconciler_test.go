@@ -3,11 +3,13 @@ package vmi
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -17,7 +19,7 @@ import (
 	"virtctl/internal/server/controller/condition"
 )
 
-// The whole life of a VMI, and that it costs five writes of ours and one event. virt-handler adds its own.
+// The whole life of a VMI, and that it costs six writes of ours and one event. virt-handler adds its own.
 func TestLife(t *testing.T) {
 	w := newWorld(t, newVMI(withClaim), newClaim())
 	w.reconcile()
@@ -51,22 +53,62 @@ func TestLife(t *testing.T) {
 	w.reconcile()
 	w.podStatus(ended(0, w.now))
 	w.reconcile()
-	if w.vmi() != nil {
-		t.Error("a VMI in whose pods nothing runs stays")
+	if w.pod() != nil {
+		t.Error("the pod of a deleted VMI stays")
 	}
-	if result := w.reconcile(); result.RequeueAfter <= 0 {
-		t.Error("nobody looks whether the garbage collector takes the pod")
-	}
-	w.removePod()
 	w.reconcile()
-	if len(w.r.left) != 0 {
-		t.Errorf("a VMI that is gone is remembered: %v", w.r.left)
+	if w.vmi() != nil {
+		t.Error("a VMI without pods stays")
 	}
-	want := "create *v1.Pod,patch *v1.VirtualMachineInstance,patch status *v1.Pod,patch *v1.VirtualMachineInstance,patch *v1.VirtualMachineInstance"
+	w.reconcile()
+	want := "create *v1.Pod,patch *v1.VirtualMachineInstance,patch status *v1.Pod,patch *v1.VirtualMachineInstance,delete *v1.Pod,patch *v1.VirtualMachineInstance"
 	if got := strings.Join(w.writes, ","); got != want {
 		t.Errorf("writes:\n got %s\nwant %s", got, want)
 	}
 	if told := w.told(); strings.Contains(told, "\n") || !strings.Contains(told, reasonCreated) {
+		t.Errorf("events: %s", told)
+	}
+}
+
+// The most common life, of a VM's instance without claims, costs what cannot be told together: the pod, its readiness gate, its end and
+// the VMI's own. virt-handler tells of the start in one write, and the VM's event is enough.
+func TestWritesOfAnInstanceOfAVM(t *testing.T) {
+	yes := true
+	w := newWorld(t, newVMI(func(vmi *v1.VirtualMachineInstance) {
+		vmi.OwnerReferences = []metav1.OwnerReference{{APIVersion: v1.GroupVersion.String(), Kind: "VirtualMachine", Name: "tiny", UID: "vm", Controller: &yes}}
+	}))
+	w.podsAge = true
+	w.reconcile()
+	pod := w.pod()
+	bytes, err := strconv.ParseInt(pod.Annotations[v1.MemoryOverheadAnnotationBytes], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.podStatus(running)
+	w.reconcile()
+	w.edit(func(vmi *v1.VirtualMachineInstance) { // what virt-handler writes
+		class := corev1.PodQOSBurstable
+		s := &vmi.Status
+		s.Phase, s.QOSClass, s.LauncherContainerImageVersion, s.MigrationTransport = v1.Running, &class, image, v1.MigrationTransportUnix
+		s.Memory = &v1.MemoryStatus{MemoryOverhead: resource.NewQuantity(bytes, resource.BinarySI)}
+		s.PhaseTransitionTimestamps = append(s.PhaseTransitionTimestamps, v1.VirtualMachineInstancePhaseTransitionTimestamp{
+			Phase: v1.Scheduling, PhaseTransitionTimestamp: pod.CreationTimestamp,
+		})
+		condition.Set(vmi, v1.VirtualMachineInstanceCondition{Type: v1.VirtualMachineInstanceReady, Status: corev1.ConditionTrue}, w.now)
+	})
+	w.reconcile()
+	w.reconcile()
+	w.deleteVMI()
+	w.now = w.vmi().DeletionTimestamp.Time
+	w.reconcile()
+	w.podStatus(ended(0, w.now))
+	w.reconcile()
+	w.reconcile()
+	want := "create *v1.Pod,patch status *v1.Pod,delete *v1.Pod,patch *v1.VirtualMachineInstance"
+	if got := strings.Join(w.writes, ","); got != want || w.vmi() != nil {
+		t.Errorf("writes:\n got %s\nwant %s", got, want)
+	}
+	if told := w.told(); told != "" {
 		t.Errorf("events: %s", told)
 	}
 }

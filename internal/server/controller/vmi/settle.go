@@ -16,7 +16,7 @@ import (
 const (
 	// startTime is how long the status may keep quiet about a pod that comes up as it should: virt-handler reports Running
 	// sooner, and one write after that tells the rest. A thousand VMs started at once are a thousand writes less.
-	startTime = 3 * time.Second
+	startTime = 4 * time.Second
 	// stopTime is how long a running guest has to end before its pod is told to: virt-handler asks it to power off as soon as
 	// the VMI is deleted, the launcher then ends by itself, and the pod needs one delete instead of two.
 	stopTime = 3 * time.Second
