@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,6 +33,13 @@ func TestANodeAgentIsHeldToItsNode(t *testing.T) {
 	} {
 		if r := j.kubectlTry("", as(refused.args...)...); r.Code == 0 || !strings.Contains(r.Stderr, refused.message) {
 			t.Errorf("%s: exit code %d, want a refusal with %q\n%s%s", what, r.Code, refused.message, r.Stdout, r.Stderr)
+		}
+	}
+	for what, lease := range map[string]string{"another node's lease": "virt-handler-" + there, "the lease of who leads": "virt-controller"} {
+		object := fmt.Sprintf(`{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"kubevirt","name":%q},"spec":{"holderIdentity":%q}}`, lease, here)
+		message := "only the lease of the node it runs on"
+		if r := j.kubectlTry(object, as("create", "-f", "-")...); r.Code == 0 || !strings.Contains(r.Stderr, message) {
+			t.Errorf("%s: exit code %d, want a refusal with %q\n%s%s", what, r.Code, message, r.Stdout, r.Stderr)
 		}
 	}
 	j.want("phase of the machine", j.kubectl("get", "vmi", "victim", "-o", "jsonpath={.status.phase}"), "Running")
