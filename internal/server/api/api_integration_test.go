@@ -240,8 +240,8 @@ func (cl *cluster) direct(t *testing.T) {
 		_ = response.Body.Close()
 		return response.StatusCode
 	}
-	other := cl.proxyCA.Pair(t, "somebody-else")
-	real := cl.proxyCA.Pair(t, "front-proxy-client")
+	other := cl.plane.Front.Pair(t, "somebody-else")
+	real := cl.plane.Front.Pair(t, "front-proxy-client")
 	administrator, err := tls.X509KeyPair(cl.config.CertData, cl.config.KeyData)
 	if err != nil {
 		t.Fatal(err)

@@ -9,8 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,7 +17,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -27,7 +24,6 @@ import (
 	"k8s.io/client-go/rest"
 	v1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
 
 	"virtctl/internal/certificates/pkitest"
@@ -35,6 +31,7 @@ import (
 	"virtctl/internal/install/components"
 	"virtctl/internal/server/api/admission"
 	"virtctl/internal/server/api/routes"
+	"virtctl/test/controlplane"
 )
 
 const installNamespace = "kubevirt"
@@ -42,54 +39,17 @@ const installNamespace = "kubevirt"
 // cluster is a real API server with virt-api behind it: aggregated API, webhooks, and no more rights than an installation gives.
 type cluster struct {
 	t        *testing.T
+	plane    *controlplane.ControlPlane
 	config   *rest.Config
 	c        client.Client
-	proxyCA  *pkitest.Authority
 	endpoint string
-}
-
-// binary is a script that runs one of virt-kube's servers: envtest wants a program of its own for each.
-func binary(t *testing.T, name string) string {
-	t.Helper()
-	kube := os.Getenv("VIRT_KUBE")
-	if kube == "" {
-		kube, _ = filepath.Abs("../../../bin/virt-kube")
-	}
-	if _, err := os.Stat(kube); err != nil {
-		t.Fatalf("no virt-kube: %v; run `make virt-kube`, or set VIRT_KUBE", err)
-	}
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte("#!/bin/sh\nexec "+kube+" "+name+" \"$@\"\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
-	cl := &cluster{t: t, proxyCA: pkitest.New(t, "front-proxy-ca")}
-	dir := t.TempDir()
-	cl.proxyCA.Dir(t, dir, "front-proxy-client")
-	pkitest.Write(t, filepath.Join(dir, "ca.crt"), cl.proxyCA.PEM)
-	env := &envtest.Environment{CRDs: definitions(t), ControlPlaneStartTimeout: time.Minute}
-	env.ControlPlane.Etcd = &envtest.Etcd{Path: binary(t, "etcd")}
-	server := env.ControlPlane.GetAPIServer()
-	server.Path = binary(t, "kube-apiserver")
-	server.Configure().Set("authorization-mode", "RBAC").Set("enable-aggregator-routing", "true").
-		Set("requestheader-client-ca-file", filepath.Join(dir, "ca.crt")).Set("requestheader-allowed-names", "front-proxy-client").
-		Set("requestheader-username-headers", "X-Remote-User").Set("requestheader-group-headers", "X-Remote-Group").
-		Set("requestheader-extra-headers-prefix", "X-Remote-Extra-").
-		Set("proxy-client-cert-file", filepath.Join(dir, "tls.crt")).Set("proxy-client-key-file", filepath.Join(dir, "tls.key"))
+	plane := controlplane.Start(t, controlplane.Definitions(t, crds.Platform, crds.KubeVirt))
+	cl := &cluster{t: t, plane: plane, config: plane.Config}
 	var err error
-	if cl.config, err = env.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := env.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	cl.config.QPS = -1
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -102,27 +62,6 @@ func startCluster(t *testing.T) *cluster {
 	cl.prepare()
 	cl.serve()
 	return cl
-}
-
-func definitions(t *testing.T) []*apiextensionsv1.CustomResourceDefinition {
-	t.Helper()
-	all, err := crds.Platform()
-	if err != nil {
-		t.Fatal(err)
-	}
-	own, err := crds.KubeVirt()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var parsed []*apiextensionsv1.CustomResourceDefinition
-	for _, d := range append(all, own) {
-		crd := &apiextensionsv1.CustomResourceDefinition{}
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(d.Object, crd); err != nil {
-			t.Fatal(err)
-		}
-		parsed = append(parsed, crd)
-	}
-	return parsed
 }
 
 func (cl *cluster) create(o client.Object) {
@@ -156,22 +95,6 @@ func (cl *cluster) grant(user, role string) {
 	})
 }
 
-// ownAddress is one of this machine's addresses that a Service may point to.
-func ownAddress(t *testing.T) string {
-	t.Helper()
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range addresses {
-		if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr().Is4() && prefix.Addr().IsGlobalUnicast() {
-			return prefix.Addr().String()
-		}
-	}
-	t.Fatal("this machine has no address that a Service may point to")
-	return ""
-}
-
 // serve runs virt-api with its ServiceAccount's rights, and tells the API server about it.
 func (cl *cluster) serve() {
 	t := cl.t
@@ -179,16 +102,12 @@ func (cl *cluster) serve() {
 	ca, dir := pkitest.New(t, "kubevirt-ca"), t.TempDir()
 	ca.Dir(t, dir, "virt-api."+installNamespace+".svc")
 	pkitest.Write(t, filepath.Join(dir, "ca-bundle"), ca.PEM)
-	account := rest.CopyConfig(cl.config)
-	account.Impersonate = rest.ImpersonationConfig{
-		UserName: "system:serviceaccount:" + installNamespace + ":kubevirt-apiserver", Groups: []string{"system:serviceaccounts", "system:authenticated"},
-	}
 	options := Options{Namespace: installNamespace, ServingDir: dir, ClientDir: dir, Authorities: filepath.Join(dir, "ca-bundle"), Drain: time.Second}
-	a, err := newApp(account, options, quiet())
+	a, err := newApp(cl.plane.Account(installNamespace, "kubevirt-apiserver"), options, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", net.JoinHostPort(ownAddress(t), "0"))
+	listener, err := net.Listen("tcp", net.JoinHostPort(controlplane.OwnAddress(t), "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

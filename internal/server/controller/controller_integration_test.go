@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	v1 "kubevirt.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"virtctl/test/controlplane"
 )
 
 func vmObject(name string, strategy v1.VirtualMachineRunStrategy) *v1.VirtualMachine {
@@ -62,7 +63,7 @@ func TestLifeOnAPIServer(t *testing.T) {
 		t.Errorf("left over: %d pods, %d VMIs", len(pods.Items), len(vmis.Items))
 	}
 	ours := cl.writes()
-	t.Logf("writes of virt-controller, events included:\n%s", summary(ours))
+	t.Logf("writes of virt-controller, events included:\n%s", controlplane.Summary(ours))
 	if len(ours) > 11 { // one more than it takes, for a machine too slow to report Running at once
 		t.Errorf("%d writes, want at most 11", len(ours))
 	}
@@ -71,8 +72,8 @@ func TestLifeOnAPIServer(t *testing.T) {
 			t.Errorf("a write came to nothing: %+v", w)
 		}
 	}
-	forbidden := map[request]bool{}
-	for _, r := range cl.requests() {
+	forbidden := map[controlplane.Request]bool{}
+	for _, r := range cl.plane.Requests(component) {
 		if r.Code == "403" && !forbidden[r] {
 			forbidden[r] = true
 			t.Errorf("its ServiceAccount must be allowed to: %+v", r)
@@ -125,7 +126,7 @@ func TestManyVMs(t *testing.T) {
 	cl.awaitGone()
 	t.Logf("gone after %s", time.Since(begin).Round(time.Millisecond))
 	all := cl.writes()
-	t.Logf("writes of virt-controller, %d until they ran:\n%s", running, summary(all))
+	t.Logf("writes of virt-controller, %d until they ran:\n%s", running, controlplane.Summary(all))
 	if perVM := float64(len(all)) / count; perVM > 13 {
 		t.Errorf("%.1f writes per VM", perVM)
 	}

@@ -23,7 +23,7 @@ func (cl *cluster) startNode() {
 	if err := cl.c.Create(context.Background(), node); err != nil {
 		cl.t.Fatal(err)
 	}
-	config := cl.as("node")
+	config := cl.plane.As("node")
 	c, err := client.New(config, client.Options{Scheme: cl.c.Scheme()})
 	if err != nil {
 		cl.t.Fatal(err)

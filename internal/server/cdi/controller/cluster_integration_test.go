@@ -3,44 +3,30 @@
 package controller
 
 import (
-	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/json"
-	"encoding/pem"
-	"fmt"
-	"math/big"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/cdi/token"
+	"virtctl/internal/certificates"
 	"virtctl/internal/crds"
 	components "virtctl/internal/install/components/cdi"
 	"virtctl/internal/server/cdi/controller/snapshot"
+	"virtctl/test/controlplane"
 )
 
 func TestMain(m *testing.M) {
@@ -50,78 +36,25 @@ func TestMain(m *testing.M) {
 
 // cluster is a real API server with etcd. The test plays scheduler, kubelet and the volumes' controller.
 type cluster struct {
-	t      *testing.T
-	config *rest.Config
-	c      client.WithWatch
-	audit  string
-	key    []byte
+	t     *testing.T
+	c     client.WithWatch
+	plane *controlplane.ControlPlane
+	key   []byte
 
 	images images
 }
 
-// binary is a script that runs one of virt-kube's servers: envtest wants a program of its own for each.
-func binary(t *testing.T, name string) string {
-	t.Helper()
-	kube := os.Getenv("VIRT_KUBE")
-	if kube == "" {
-		kube, _ = filepath.Abs("../../../../bin/virt-kube")
-	}
-	if _, err := os.Stat(kube); err != nil {
-		t.Fatalf("no virt-kube: %v; run `make virt-kube`, or set VIRT_KUBE", err)
-	}
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte("#!/bin/sh\nexec "+kube+" "+name+" \"$@\"\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
-	cl := &cluster{t: t, audit: filepath.Join(t.TempDir(), "audit.log")}
-	policy := filepath.Join(t.TempDir(), "policy.yaml")
-	rules := "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n"
-	if err := os.WriteFile(policy, []byte(rules), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	definitions, err := crds.Storage()
-	if err != nil {
-		t.Fatal(err)
-	}
-	own, err := crds.CDI()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var parsed []*apiextensionsv1.CustomResourceDefinition
-	for _, d := range append(definitions, own) {
-		crd := &apiextensionsv1.CustomResourceDefinition{}
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(d.Object, crd); err != nil {
-			t.Fatal(err)
-		}
-		parsed = append(parsed, crd)
-	}
-	parsed = append(parsed, snapshotDefinition("VolumeSnapshot", apiextensionsv1.NamespaceScoped),
+	definitions := append(controlplane.Definitions(t, crds.Storage, crds.CDI), snapshotDefinition("VolumeSnapshot", apiextensionsv1.NamespaceScoped),
 		snapshotDefinition("VolumeSnapshotClass", apiextensionsv1.ClusterScoped), snapshotDefinition("VolumeSnapshotContent", apiextensionsv1.ClusterScoped))
-	env := &envtest.Environment{CRDs: parsed, ControlPlaneStartTimeout: 2 * time.Minute}
-	env.ControlPlane.Etcd = &envtest.Etcd{Path: binary(t, "etcd")}
-	server := env.ControlPlane.GetAPIServer()
-	server.Path = binary(t, "kube-apiserver")
-	server.Configure().Set("authorization-mode", "RBAC").Set("audit-policy-file", policy).Set("audit-log-path", cl.audit)
-	if cl.config, err = env.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := env.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	plane := controlplane.Start(t, definitions)
+	cl := &cluster{t: t, plane: plane}
 	scheme, err := NewScheme()
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := rest.CopyConfig(cl.config)
-	config.UserAgent, config.QPS = "test", -1
-	if cl.c, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
+	if cl.c, err = client.NewWithWatch(plane.As("test"), client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
 	cl.namespace("kubevirt", nil)
@@ -180,37 +113,18 @@ func (cl *cluster) installation() {
 	for secret, bundle := range map[string]string{
 		names.SecretUploadSigner: names.BundleUpload, names.SecretUploadClientSigner: names.BundleUploadClient,
 	} {
-		cert, key := authority(cl.t, secret)
+		signer, err := certificates.NewAuthority(secret, time.Now(), 30*24*time.Hour)
+		if err != nil {
+			cl.t.Fatal(err)
+		}
 		cl.create(&corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "kubevirt", Name: secret}, Type: corev1.SecretTypeTLS,
-			Data: map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key},
+			Data: map[string][]byte{corev1.TLSCertKey: signer.Cert, corev1.TLSPrivateKeyKey: signer.Key},
 		})
 		cl.create(&corev1.ConfigMap{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "kubevirt", Name: bundle}, Data: map[string]string{names.BundleKey: string(cert)},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "kubevirt", Name: bundle}, Data: map[string]string{names.BundleKey: string(signer.Cert)},
 		})
 	}
-}
-
-// authority makes a certificate that signs.
-func authority(t *testing.T, name string) (cert, key []byte) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 1, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
 }
 
 func (cl *cluster) create(obj client.Object) {
@@ -229,11 +143,7 @@ func (cl *cluster) namespace(name string, labels map[string]string) {
 func (cl *cluster) startControllers() (stop func()) {
 	cl.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	account := rest.CopyConfig(cl.config)
-	account.Impersonate = rest.ImpersonationConfig{
-		UserName: "system:serviceaccount:kubevirt:cdi-sa", Groups: []string{"system:serviceaccounts", "system:authenticated"},
-	}
-	mgr, err := NewManager(ctx, account, Flags{WorkerImage: "localhost/virtctl/virt-launcher:test", PullPolicy: "IfNotPresent", Namespace: "kubevirt", LeaderElection: true, Digest: cl.images.ask})
+	mgr, err := NewManager(ctx, cl.plane.Account("kubevirt", "cdi-sa"), Flags{WorkerImage: "localhost/virtctl/virt-launcher:test", PullPolicy: "IfNotPresent", Namespace: "kubevirt", LeaderElection: true, Digest: cl.images.ask})
 	if err != nil {
 		cl.t.Fatal(err)
 	}
@@ -255,27 +165,7 @@ func (cl *cluster) startControllers() (stop func()) {
 // await watches until an object of the list's kind satisfies the condition.
 func await[T client.Object](cl *cluster, list client.ObjectList, namespace, name, what string, ok func(T) bool) T {
 	cl.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	w, err := cl.c.Watch(ctx, list, client.InNamespace(namespace), client.MatchingFields{"metadata.name": name})
-	if err != nil {
-		cl.t.Fatal(err)
-	}
-	defer w.Stop()
-	var last T
-	for e := range w.ResultChan() {
-		obj, is := e.Object.(T)
-		if !is || e.Type == watch.Deleted {
-			continue
-		}
-		last = obj
-		if ok(obj) {
-			return obj
-		}
-	}
-	text, _ := json.MarshalIndent(last, "", " ")
-	cl.t.Fatalf("%s: %s did not happen; last seen: %s", name, what, text)
-	return last
+	return controlplane.Await(cl.t, controlplane.Watching{Client: cl.c, List: list, Namespace: namespace, Name: name}, what, ok)
 }
 
 // awaitGone watches until an object is gone.
@@ -367,91 +257,21 @@ func ended(code int32, reason string, m names.TerminationMessage) corev1.Contain
 	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, Message: string(text)}}
 }
 
-// awaitRenewals lets some time pass, measured in renewals of the leader's lease, which come every two seconds.
 func (cl *cluster) awaitRenewals(count int) {
 	cl.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	w, err := cl.c.Watch(ctx, &coordinationv1.LeaseList{}, client.InNamespace("kubevirt"))
-	if err != nil {
-		cl.t.Fatal(err)
-	}
-	defer w.Stop()
-	for e := range w.ResultChan() {
-		if e.Type != watch.Modified {
-			continue
-		}
-		if count--; count == 0 {
-			return
-		}
-	}
-	cl.t.Fatal("the leader does not renew its lease")
+	controlplane.AwaitRenewals(cl.t, cl.c, "kubevirt", count)
 }
 
-// request is one request in the audit log.
-type request struct{ Verb, Resource, Namespace, Name, Code string }
-
-// requests reads what the controller asked for, but for its lease.
-func (cl *cluster) requests() []request {
-	cl.t.Helper()
-	f, err := os.Open(cl.audit)
-	if err != nil {
-		cl.t.Fatal(err)
-	}
-	defer f.Close()
-	var out []request
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var e struct {
-			UserAgent, Verb string
-			ObjectRef       struct{ Resource, Subresource, Namespace, Name string }
-			ResponseStatus  struct{ Code int }
-		}
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || !strings.HasPrefix(e.UserAgent, component) || e.ObjectRef.Resource == "leases" {
-			continue
-		}
-		resource := e.ObjectRef.Resource
-		if e.ObjectRef.Subresource != "" {
-			resource += "/" + e.ObjectRef.Subresource
-		}
-		out = append(out, request{e.Verb, resource, e.ObjectRef.Namespace, e.ObjectRef.Name, fmt.Sprint(e.ResponseStatus.Code)})
-	}
-	return out
-}
-
-// writes are the requests that change something.
-func (cl *cluster) writes() []request {
-	return slices.DeleteFunc(cl.requests(), func(r request) bool {
-		return r.Verb == "get" || r.Verb == "list" || r.Verb == "watch" || r.Resource == "events" && strings.HasPrefix(r.Name, component+".")
-	})
-}
+func (cl *cluster) writes() []controlplane.Request { return cl.plane.Writes(component) }
 
 // judge fails the test for requests that were refused or came to nothing.
 func (cl *cluster) judge() {
 	cl.t.Helper()
-	seen := map[request]bool{}
-	for _, r := range cl.requests() {
+	seen := map[controlplane.Request]bool{}
+	for _, r := range cl.plane.Requests(component) {
 		if r.Namespace != "full" && (r.Code == "403" || r.Code == "422" || r.Code == "400") && !seen[r] {
 			seen[r] = true
 			cl.t.Errorf("refused: %+v", r)
 		}
 	}
-}
-
-func summary(writes []request) string {
-	count := map[string]int{}
-	var order []string
-	for _, w := range writes {
-		key := w.Verb + " " + w.Resource + " " + w.Code
-		if count[key] == 0 {
-			order = append(order, key)
-		}
-		count[key]++
-	}
-	var b strings.Builder
-	for _, key := range order {
-		fmt.Fprintf(&b, "%5d %s\n", count[key], key)
-	}
-	return b.String()
 }

@@ -17,6 +17,7 @@ import (
 
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/cdi/token"
+	"virtctl/test/controlplane"
 )
 
 func volume(namespace, name string, source *cdi.DataVolumeSource) *cdi.DataVolume {
@@ -52,7 +53,7 @@ func TestLivesOnAPIServer(t *testing.T) {
 	if writes := cl.writes(); len(writes) != idle {
 		t.Errorf("while nothing happens: %+v", writes[idle:])
 	}
-	t.Logf("all writes:\n%s", summary(cl.writes()))
+	t.Logf("all writes:\n%s", controlplane.Summary(cl.writes()))
 	cl.judge()
 }
 
@@ -107,7 +108,7 @@ func importLife(cl *cluster) {
 	if got.Annotations[names.AnnUsePopulator] != "false" {
 		cl.t.Error("the DataVolume does not say that it needs no populator")
 	}
-	cl.t.Logf("writes of an import, events included:\n%s", summary(cl.writes()[before:]))
+	cl.t.Logf("writes of an import, events included:\n%s", controlplane.Summary(cl.writes()[before:]))
 }
 
 func failingImport(cl *cluster) {

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,16 +28,15 @@ import (
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"virtctl/internal/cdi/ingress"
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/cdi/serving"
-	"virtctl/internal/certificates"
 	"virtctl/internal/install"
 	"virtctl/internal/server/cdi/apiserver"
 	"virtctl/internal/server/cdi/operator"
 	"virtctl/internal/server/cdi/uploadproxy"
+	"virtctl/test/controlplane"
 )
 
 const namespace = "kubevirt"
@@ -47,6 +45,7 @@ const namespace = "kubevirt"
 // gives. Nothing runs pods: a Deployment is ready when the test says so.
 type cluster struct {
 	t      *testing.T
+	plane  *controlplane.ControlPlane
 	config *rest.Config
 	c      client.Client
 	// address is one of this machine's that Services may point to.
@@ -64,49 +63,16 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// binary is a script that runs one of virt-kube's servers: envtest wants a program of its own for each.
-func binary(t *testing.T, name string) string {
-	t.Helper()
-	kube := os.Getenv("VIRT_KUBE")
-	if kube == "" {
-		kube, _ = filepath.Abs("../../../../bin/virt-kube")
-	}
-	if _, err := os.Stat(kube); err != nil {
-		t.Fatalf("no virt-kube: %v; run `make virt-kube`, or set VIRT_KUBE", err)
-	}
-	path := filepath.Join(t.TempDir(), name)
-	must(t, os.WriteFile(path, []byte("#!/bin/sh\nexec "+kube+" "+name+" \"$@\"\n"), 0o755))
-	return path
-}
-
 func start(t *testing.T) *cluster {
 	t.Helper()
 	ctrl.SetLogger(klog.Background())
-	cl := &cluster{t: t, address: ownAddress(t), dirs: t.TempDir()}
-	front, err := certificates.NewAuthority("front-proxy-ca", time.Now(), time.Hour)
-	must(t, err)
-	leaf, err := certificates.Issue(front, certificates.Role{CommonName: "front-proxy-client", Client: true}, time.Now(), time.Hour)
-	must(t, err)
-	cl.write("front/ca.crt", front.Cert)
-	cl.write("front/tls.crt", leaf.Cert)
-	cl.write("front/tls.key", leaf.Key)
-	env := &envtest.Environment{ControlPlaneStartTimeout: 2 * time.Minute}
-	env.ControlPlane.Etcd = &envtest.Etcd{Path: binary(t, "etcd"), StartTimeout: time.Minute}
-	server := env.ControlPlane.GetAPIServer()
-	server.Path = binary(t, "kube-apiserver")
-	server.Configure().Set("authorization-mode", "RBAC").Set("enable-aggregator-routing", "true").
-		Set("requestheader-client-ca-file", cl.path("front/ca.crt")).Set("requestheader-allowed-names", "front-proxy-client").
-		Set("requestheader-username-headers", "X-Remote-User").Set("requestheader-group-headers", "X-Remote-Group").
-		Set("requestheader-extra-headers-prefix", "X-Remote-Extra-").
-		Set("proxy-client-cert-file", cl.path("front/tls.crt")).Set("proxy-client-key-file", cl.path("front/tls.key"))
-	cl.config, err = env.Start()
-	must(t, err)
-	t.Cleanup(func() { must(t, env.Stop()) })
-	cl.config.QPS = -1
+	plane := controlplane.Start(t, nil)
+	cl := &cluster{t: t, plane: plane, config: plane.Config, address: controlplane.OwnAddress(t), dirs: t.TempDir()}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, cdiv1.AddToScheme} {
 		must(t, add(scheme))
 	}
+	var err error
 	cl.c, err = client.New(cl.config, client.Options{Scheme: scheme})
 	must(t, err)
 	return cl
@@ -121,20 +87,6 @@ func (cl *cluster) write(name string, data []byte) {
 	must(cl.t, os.MkdirAll(filepath.Dir(path), 0o755))
 	must(cl.t, os.WriteFile(path+".new", data, 0o600))
 	must(cl.t, os.Rename(path+".new", path))
-}
-
-// ownAddress is one of this machine's addresses that a Service may point to.
-func ownAddress(t *testing.T) string {
-	t.Helper()
-	addresses, err := net.InterfaceAddrs()
-	must(t, err)
-	for _, a := range addresses {
-		if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr().Is4() && prefix.Addr().IsGlobalUnicast() {
-			return prefix.Addr().String()
-		}
-	}
-	t.Fatal("this machine has no address that a Service may point to")
-	return ""
 }
 
 func waitFor(t *testing.T, what string, ok func() bool) {
@@ -184,15 +136,7 @@ func (cl *cluster) install() {
 	t.Cleanup(func() { stop(); must(t, <-ended) })
 }
 
-// account is the configuration of a client that has a ServiceAccount's rights.
-func (cl *cluster) account(name string) *rest.Config {
-	config := rest.CopyConfig(cl.config)
-	config.Impersonate = rest.ImpersonationConfig{
-		UserName: "system:serviceaccount:" + namespace + ":" + name,
-		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + namespace, "system:authenticated"},
-	}
-	return config
-}
+func (cl *cluster) account(name string) *rest.Config { return cl.plane.Account(namespace, name) }
 
 // roll says that every pod of a Deployment is ready.
 func (cl *cluster) roll(name string) {
