@@ -15,10 +15,15 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"virtctl/internal/certificates/pkitest"
 )
+
+// startTime is how long a control plane may take to start and to serve its kinds, on a machine that does other things as well.
+const startTime = 2 * time.Minute
 
 // ControlPlane is a running API server.
 type ControlPlane struct {
@@ -41,8 +46,11 @@ func Start(t testing.TB, definitions []*apiextensionsv1.CustomResourceDefinition
 	pkitest.Write(t, filepath.Join(dir, "ca.crt"), cp.Front.PEM)
 	pkitest.Write(t, filepath.Join(dir, "policy.yaml"),
 		[]byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n"))
-	env := &envtest.Environment{CRDs: definitions, ControlPlaneStartTimeout: 2 * time.Minute}
-	env.ControlPlane.Etcd = &envtest.Etcd{Path: binary(t, "etcd"), StartTimeout: time.Minute}
+	ctrl.SetLogger(klog.Background())
+	env := &envtest.Environment{
+		CRDs: definitions, ControlPlaneStartTimeout: startTime, CRDInstallOptions: envtest.CRDInstallOptions{MaxTime: startTime},
+	}
+	env.ControlPlane.Etcd = &envtest.Etcd{Path: binary(t, "etcd"), StartTimeout: startTime}
 	server := env.ControlPlane.GetAPIServer()
 	server.Path = binary(t, "kube-apiserver")
 	for flag, value := range map[string]string{
@@ -54,16 +62,17 @@ func Start(t testing.TB, definitions []*apiextensionsv1.CustomResourceDefinition
 	} {
 		server.Configure().Set(flag, value)
 	}
-	var err error
-	if cp.Config, err = env.Start(); err != nil {
-		t.Fatal(err)
-	}
-	cp.Config.QPS = -1
+	// What started is stopped, also when the rest did not.
 	t.Cleanup(func() {
 		if err := env.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
+	var err error
+	if cp.Config, err = env.Start(); err != nil {
+		t.Fatal(err)
+	}
+	cp.Config.QPS = -1
 	return cp
 }
 

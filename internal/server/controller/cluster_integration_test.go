@@ -4,7 +4,6 @@ package controller
 
 import (
 	"context"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -12,9 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/klog/v2"
 	v1 "kubevirt.io/api/core/v1"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"virtctl/internal/crds"
@@ -23,11 +20,6 @@ import (
 )
 
 const launcherImage = "localhost/virtctl/virt-launcher:test"
-
-func TestMain(m *testing.M) {
-	ctrl.SetLogger(klog.NewKlogr())
-	os.Exit(m.Run())
-}
 
 // cluster is a real API server with etcd, and stand-ins for the scheduler, kubelet and virt-handler of one node.
 type cluster struct {

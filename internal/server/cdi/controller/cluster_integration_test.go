@@ -4,7 +4,6 @@ package controller
 
 import (
 	"context"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -15,9 +14,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/klog/v2"
 	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"virtctl/internal/cdi/names"
@@ -28,11 +25,6 @@ import (
 	"virtctl/internal/server/cdi/controller/snapshot"
 	"virtctl/test/controlplane"
 )
-
-func TestMain(m *testing.M) {
-	ctrl.SetLogger(klog.NewKlogr())
-	os.Exit(m.Run())
-}
 
 // cluster is a real API server with etcd. The test plays scheduler, kubelet and the volumes' controller.
 type cluster struct {
@@ -227,6 +219,19 @@ func (cl *cluster) bind(namespace, name string) {
 	}
 }
 
+// schedule does what the scheduler does: only then kubelet knows of a pod.
+func (cl *cluster) schedule(pod *corev1.Pod) {
+	cl.t.Helper()
+	if pod.Spec.NodeName != "" {
+		return
+	}
+	binding := &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "n1"}}
+	if err := cl.c.SubResource("binding").Create(context.Background(), pod, binding); err != nil {
+		cl.t.Fatal(err)
+	}
+	pod.Spec.NodeName = "n1"
+}
+
 // kubelet writes a pod's status.
 func (cl *cluster) kubelet(pod *corev1.Pod, phase corev1.PodPhase, state corev1.ContainerState, restarts int32) {
 	cl.t.Helper()
@@ -235,6 +240,7 @@ func (cl *cluster) kubelet(pod *corev1.Pod, phase corev1.PodPhase, state corev1.
 
 func (cl *cluster) kubeletStatus(pod *corev1.Pod, phase corev1.PodPhase, s corev1.ContainerStatus) {
 	cl.t.Helper()
+	cl.schedule(pod)
 	before := pod.DeepCopy()
 	pod.Status.Phase = phase
 	started := s.State.Running != nil

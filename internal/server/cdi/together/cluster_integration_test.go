@@ -24,9 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"k8s.io/klog/v2"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"virtctl/internal/cdi/ingress"
@@ -65,7 +63,6 @@ func must(t *testing.T, err error) {
 
 func start(t *testing.T) *cluster {
 	t.Helper()
-	ctrl.SetLogger(klog.Background())
 	plane := controlplane.Start(t, nil)
 	cl := &cluster{t: t, plane: plane, config: plane.Config, address: controlplane.OwnAddress(t), dirs: t.TempDir()}
 	scheme := runtime.NewScheme()
