@@ -52,13 +52,7 @@ func Handler(o Options) *appsv1.DaemonSet {
 			{Name: "kubelet", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/kubelet"}}},
 			{Name: "probe", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 		},
-		InitContainers: []corev1.Container{{
-			Name: "virt-launcher", Image: o.LauncherImage(), ImagePullPolicy: o.PullPolicy,
-			Command:         []string{"/usr/bin/virt-launcher", "probe", "--out=" + probeDir},
-			SecurityContext: privileged,
-			Resources:       pods.Requests("10m", "60Mi"),
-			VolumeMounts:    []corev1.VolumeMount{{Name: "probe", MountPath: probeDir}},
-		}},
+		InitContainers: []corev1.Container{prober(o, privileged)},
 		// Migrations under way may finish.
 		TerminationGracePeriodSeconds: int64Ptr(330),
 	}
@@ -79,6 +73,17 @@ func Handler(o Options) *appsv1.DaemonSet {
 			},
 			Template: corev1.PodTemplateSpec{ObjectMeta: handlerMeta(o), Spec: spec},
 		},
+	}
+}
+
+// prober finds out what the node can do, with the programs that VMs will run with.
+func prober(o Options, privileged *corev1.SecurityContext) corev1.Container {
+	return corev1.Container{
+		Name: "virt-launcher", Image: o.LauncherImage(), ImagePullPolicy: o.PullPolicy,
+		Command:         []string{"/usr/bin/virt-launcher", "probe", "--out=" + probeDir},
+		SecurityContext: privileged,
+		Resources:       pods.Requests("10m", "60Mi"),
+		VolumeMounts:    []corev1.VolumeMount{{Name: "probe", MountPath: probeDir}},
 	}
 }
 
