@@ -10,7 +10,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 
 	"virtctl/internal/client"
@@ -53,26 +52,26 @@ type Waiter struct {
 func (w *Waiter) For(ctx context.Context, t client.Target, goal Goal) (State, error) {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	changes := make(chan change)
-	go follow(watching, w.Client.VMs(t.Namespace), t.Name, changes, func(s *State, vm *kubevirtv1.VirtualMachine) { s.VM = vm })
-	go follow(watching, w.Client.VMIs(t.Namespace), t.Name, changes, func(s *State, vmi *kubevirtv1.VirtualMachineInstance) { s.VMI = vmi })
+	changes := make(chan client.Change[State])
+	go client.Gather(watching, w.Client.VMs(t.Namespace), t.Name, changes, func(s *State, vm *kubevirtv1.VirtualMachine) { s.VM = vm })
+	go client.Gather(watching, w.Client.VMIs(t.Namespace), t.Name, changes, func(s *State, vmi *kubevirtv1.VirtualMachineInstance) { s.VMI = vmi })
 	var state State
 	seen, missing := "", 2
 	for {
-		var next change
+		var next client.Change[State]
 		select {
 		case <-ctx.Done():
 			return state, w.timedOut(ctx, t, goal, state)
 		case next = <-changes:
 		}
-		if next.err != nil {
+		if next.Err != nil {
 			if ctx.Err() != nil {
 				return state, w.timedOut(ctx, t, goal, state)
 			}
-			return state, fmt.Errorf("watch %s %s: %w", target.Word(t), t.Name, next.err)
+			return state, fmt.Errorf("watch %s %s: %w", target.Word(t), t.Name, next.Err)
 		}
-		next.apply(&state)
-		if next.synced {
+		next.Apply(&state)
+		if next.Synced {
 			missing--
 		}
 		if missing > 0 {
@@ -89,36 +88,6 @@ func (w *Waiter) For(ctx context.Context, t client.Target, goal Goal) (State, er
 			w.Report(t, text)
 		}
 		seen = text
-	}
-}
-
-// change is one thing that a watch reported.
-type change struct {
-	apply  func(*State)
-	synced bool
-	err    error
-}
-
-func follow[T any](ctx context.Context, r client.Resource[T], name string, to chan<- change, set func(*State, *T)) {
-	send := func(c change) error {
-		select {
-		case to <- c:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	err := r.Follow(ctx, client.Named(name), func(e client.Event[T]) (bool, error) {
-		switch e.Type {
-		case watch.Bookmark:
-			return false, send(change{apply: func(*State) {}, synced: true})
-		case watch.Deleted:
-			return false, send(change{apply: func(s *State) { set(s, nil) }})
-		}
-		return false, send(change{apply: func(s *State) { set(s, e.Object) }})
-	})
-	if err != nil && ctx.Err() == nil {
-		_ = send(change{err: err})
 	}
 }
 

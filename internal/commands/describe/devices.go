@@ -120,6 +120,8 @@ func bindingOf(i kubevirtv1.Interface) string {
 		return "bridge"
 	case i.SRIOV != nil:
 		return "sriov"
+	case i.PasstBinding != nil:
+		return "passt"
 	case i.Binding != nil:
 		return i.Binding.Name
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/watch"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 
 	"virtctl/internal/cdi/names"
@@ -97,20 +96,20 @@ func Load(ctx context.Context, c *client.Client, namespace, name string) (State,
 func Watch(ctx context.Context, c *client.Client, namespace, name string, fn func(State) (bool, error)) error {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	changes := make(chan change)
-	go follow(watching, c.DataVolumes(namespace), name, changes, func(s *State, dv *cdiv1.DataVolume) { s.DV = dv })
-	go follow(watching, c.Claims(namespace), name, changes, func(s *State, claim *corev1.PersistentVolumeClaim) { s.Claim = claim })
+	changes := make(chan client.Change[State])
+	go client.Gather(watching, c.DataVolumes(namespace), name, changes, func(s *State, dv *cdiv1.DataVolume) { s.DV = dv })
+	go client.Gather(watching, c.Claims(namespace), name, changes, func(s *State, claim *corev1.PersistentVolumeClaim) { s.Claim = claim })
 	var state State
 	for missing := 2; ; {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case next := <-changes:
-			if next.err != nil {
-				return fmt.Errorf("watch %s: %w", name, next.err)
+			if next.Err != nil {
+				return fmt.Errorf("watch %s: %w", name, next.Err)
 			}
-			next.apply(&state)
-			if next.synced {
+			next.Apply(&state)
+			if next.Synced {
 				missing--
 			}
 		}
@@ -120,35 +119,5 @@ func Watch(ctx context.Context, c *client.Client, namespace, name string, fn fun
 		if done, err := fn(state); done || err != nil {
 			return err
 		}
-	}
-}
-
-// change is one thing that a watch reported.
-type change struct {
-	apply  func(*State)
-	synced bool
-	err    error
-}
-
-func follow[T any](ctx context.Context, r client.Resource[T], name string, to chan<- change, set func(*State, *T)) {
-	send := func(c change) error {
-		select {
-		case to <- c:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	err := r.Follow(ctx, client.Named(name), func(e client.Event[T]) (bool, error) {
-		switch e.Type {
-		case watch.Bookmark:
-			return false, send(change{apply: func(*State) {}, synced: true})
-		case watch.Deleted:
-			return false, send(change{apply: func(s *State) { set(s, nil) }})
-		}
-		return false, send(change{apply: func(s *State) { set(s, e.Object) }})
-	})
-	if err != nil && ctx.Err() == nil {
-		_ = send(change{err: err})
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/footprint"
-	"virtctl/internal/server/cdi/controller/appear"
+	"virtctl/internal/server/appear"
 	"virtctl/internal/server/cdi/controller/claim"
 	"virtctl/internal/server/cdi/controller/clonetoken"
 	"virtctl/internal/server/cdi/controller/configuration"

@@ -37,7 +37,7 @@ func watcher(t *testing.T, allow bool, asked *[]authorizationv1.SubjectAccessRev
 		},
 	}).Build()
 	w := New(nil, nil, c, c)
-	w.available.Store(true)
+	w.available = func() bool { return true }
 	return w
 }
 
@@ -112,7 +112,7 @@ func TestForeignSource(t *testing.T) {
 func TestWithoutCDI(t *testing.T) {
 	var asked []authorizationv1.SubjectAccessReviewSpec
 	w := watcher(t, true, &asked)
-	w.available.Store(false)
+	w.available = func() bool { return false }
 	if p, err := w.Ensure(context.Background(), machine(nil)); err != nil || !p.Failed || !strings.Contains(p.Why, "CDI") {
 		t.Errorf("%+v, %v", p, err)
 	}

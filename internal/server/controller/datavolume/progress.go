@@ -19,7 +19,7 @@ import (
 
 // Progress tells a VMI whether the claim behind a DataVolume may be used.
 func (w *Watcher) Progress(ctx context.Context, namespace, name string) (ready bool, why string, err error) {
-	if !w.available.Load() {
+	if !w.available() {
 		return true, "", nil // only the claim counts
 	}
 	dv, err := w.get(ctx, namespace, name)
@@ -33,7 +33,7 @@ func (w *Watcher) Progress(ctx context.Context, namespace, name string) (ready b
 
 // Ensure makes what is missing of a VM's DataVolumes and tells how far they are.
 func (w *Watcher) Ensure(ctx context.Context, machine *v1.VirtualMachine) (vm.Progress, error) {
-	if len(machine.Spec.DataVolumeTemplates) > 0 && !w.available.Load() {
+	if len(machine.Spec.DataVolumeTemplates) > 0 && !w.available() {
 		return vm.Progress{Failed: true, Why: "this cluster has no DataVolumes; install CDI or remove spec.dataVolumeTemplates"}, nil
 	}
 	total := vm.Progress{Ready: true}

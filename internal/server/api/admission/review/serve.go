@@ -2,54 +2,19 @@
 package review
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"virtctl/internal/reply"
 )
 
-const (
-	// maxReview is two objects as large as etcd takes, with room to spare.
-	maxReview = 16 << 20
-	// maxMessages is how many causes the text of an answer names; all are in its details.
-	maxMessages = 10
-)
-
-// reviewer judges one request. It returns nil to allow it as it is.
-type reviewer func(ctx context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse
-
-// serve makes a handler of a reviewer.
-func serve(judge reviewer) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReview))
-		if err != nil {
-			reply.Error(w, apierrors.NewBadRequest(fmt.Sprintf("read the admission review: %s", err)))
-			return
-		}
-		review := admissionv1.AdmissionReview{}
-		if err := json.Unmarshal(body, &review); err != nil || review.Request == nil {
-			reply.Error(w, apierrors.NewBadRequest("the body is not an AdmissionReview with a request"))
-			return
-		}
-		answer := judge(r.Context(), review.Request)
-		if answer == nil {
-			answer = &admissionv1.AdmissionResponse{Allowed: true}
-		}
-		answer.UID = review.Request.UID
-		review.Request, review.Response = nil, answer
-		review.APIVersion, review.Kind = admissionv1.SchemeGroupVersion.String(), "AdmissionReview"
-		reply.JSON(w, http.StatusOK, review)
-	})
-}
+// maxMessages is how many causes the text of an answer names; all are in its details.
+const maxMessages = 10
 
 // denied refuses an object for what is in its fields.
 func denied(causes []metav1.StatusCause) *admissionv1.AdmissionResponse {

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"virtctl/internal/clusterconfig"
+	"virtctl/internal/reply"
 	"virtctl/internal/server/api/admission"
 	"virtctl/internal/server/api/admission/schema"
 	"virtctl/internal/server/api/expand"
@@ -37,7 +38,7 @@ type Server struct {
 
 // Handlers gives the handler of every webhook.
 func (s *Server) Handlers() map[admission.Handler]http.Handler {
-	reviewers := map[admission.Handler]reviewer{
+	reviewers := map[admission.Handler]reply.Judge{
 		admission.MutateVM:           s.mutateVM,
 		admission.MutateVMI:          s.mutateVMI,
 		admission.MutateMigration:    s.mutateMigration,
@@ -55,7 +56,7 @@ func (s *Server) Handlers() map[admission.Handler]http.Handler {
 	}
 	out := make(map[admission.Handler]http.Handler, len(reviewers))
 	for name, r := range reviewers {
-		out[name] = serve(r)
+		out[name] = reply.Review(r)
 	}
 	return out
 }

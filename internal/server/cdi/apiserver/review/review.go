@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 
@@ -19,9 +18,6 @@ import (
 
 	"virtctl/internal/reply"
 )
-
-// maxReview is two objects as large as etcd takes, with room to spare.
-const maxReview = 16 << 20
 
 // Server has what the reviewers need. All fields are required.
 type Server struct {
@@ -36,13 +32,10 @@ type Object struct {
 	Namespace, Name string
 }
 
-// judge answers one request. It returns nil to allow it as it is.
-type judge func(ctx context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse
-
 // Handlers gives the handler of every webhook by its path.
 func (s *Server) Handlers() map[string]http.Handler {
 	out := map[string]http.Handler{}
-	for path, j := range map[string]judge{
+	for path, j := range map[string]reply.Judge{
 		"/datavolume-mutate":       s.mutateDataVolume,
 		"/datavolume-validate":     s.validateDataVolume,
 		"/cdi-validate":            s.validateCDI,
@@ -51,34 +44,9 @@ func (s *Server) Handlers() map[string]http.Handler {
 		"/populator-validate":      s.validatePopulator,
 		"/pvc-mutate":              s.mutateClaim,
 	} {
-		out[path] = serve(j)
+		out[path] = reply.Review(j)
 	}
 	return out
-}
-
-func serve(answer judge) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReview))
-		if err != nil {
-			reply.Error(w, apierrors.NewBadRequest(fmt.Sprintf("read the admission review: %s", err)))
-			return
-		}
-		review := admissionv1.AdmissionReview{}
-		if err := json.Unmarshal(body, &review); err != nil || review.Request == nil {
-			reply.Error(w, apierrors.NewBadRequest("the body is not an AdmissionReview with a request"))
-			return
-		}
-		response := answer(r.Context(), review.Request)
-		if response == nil {
-			response = &admissionv1.AdmissionResponse{Allowed: true}
-		}
-		response.UID = review.Request.UID
-		review.Request, review.Response = nil, response
-		if review.APIVersion == "" {
-			review.APIVersion, review.Kind = admissionv1.SchemeGroupVersion.String(), "AdmissionReview"
-		}
-		reply.JSON(w, http.StatusOK, review)
-	})
 }
 
 // decode reads the object of a request, and the one before it when it is changed.

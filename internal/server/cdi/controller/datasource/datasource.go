@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"virtctl/internal/cdi/names"
-	"virtctl/internal/server/cdi/controller/appear"
+	"virtctl/internal/server/appear"
 	"virtctl/internal/server/cdi/controller/index"
 	"virtctl/internal/server/cdi/controller/snapshot"
 	"virtctl/internal/server/writer"

@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"virtctl/internal/cdi/names"
-	"virtctl/internal/server/cdi/controller/appear"
+	"virtctl/internal/server/appear"
 	"virtctl/internal/server/cdi/controller/clonetoken"
 	"virtctl/internal/server/cdi/controller/progress"
 	"virtctl/internal/server/cdi/controller/settings"

@@ -20,7 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"virtctl/internal/cdi/names"
-	"virtctl/internal/server/cdi/controller/appear"
+	"virtctl/internal/server/appear"
 	"virtctl/internal/server/cdi/controller/class"
 	"virtctl/internal/server/cdi/controller/metric"
 	"virtctl/internal/server/cdi/controller/settings"

@@ -22,7 +22,7 @@ import (
 
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/cdi/storageprofile"
-	"virtctl/internal/server/cdi/controller/appear"
+	"virtctl/internal/server/appear"
 	"virtctl/internal/server/cdi/controller/metric"
 	"virtctl/internal/server/cdi/controller/snapshot"
 	"virtctl/internal/server/writer"
