@@ -56,6 +56,7 @@ func startCluster(t *testing.T) *cluster {
 		cl.create(obj.(client.Object))
 	}
 	cl.installation()
+	cl.endPods()
 	return cl
 }
 
@@ -230,6 +231,30 @@ func (cl *cluster) schedule(pod *corev1.Pod) {
 		cl.t.Fatal(err)
 	}
 	pod.Spec.NodeName = "n1"
+}
+
+// endPods does what kubelet does with pods that are to go: the API server keeps them until their containers have ended.
+func (cl *cluster) endPods() {
+	t, ended := cl.t, make(chan struct{})
+	ctx, stop := context.WithCancel(context.Background())
+	w, err := cl.c.Watch(ctx, &corev1.PodList{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(ended)
+		for e := range w.ResultChan() {
+			pod, is := e.Object.(*corev1.Pod)
+			if !is || e.Type == watch.Deleted || pod.DeletionTimestamp == nil {
+				continue
+			}
+			err := cl.c.Delete(ctx, pod, client.GracePeriodSeconds(0), client.Preconditions{UID: &pod.UID})
+			if client.IgnoreNotFound(err) != nil && ctx.Err() == nil {
+				t.Errorf("end pod %s: %v", pod.Name, err)
+			}
+		}
+	}()
+	t.Cleanup(func() { stop(); w.Stop(); <-ended })
 }
 
 // kubelet writes a pod's status.
