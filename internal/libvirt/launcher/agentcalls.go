@@ -51,12 +51,14 @@ func (l *Launcher) freeze(ctx context.Context, r wire.FreezeRequest) error {
 	if err := s.Freeze(); err != nil {
 		return err
 	}
+	l.machine.filesystems()
 	l.thaws.arm(time.Duration(r.TimeoutSeconds)*time.Second, func() {
 		l.logf("thawing the guest's filesystems: nobody did within %d s", r.TimeoutSeconds)
 		if s := l.manager.peek(); s != nil {
 			if err := s.Thaw(); err != nil {
 				l.logf("%v", err)
 			}
+			l.machine.filesystems()
 		}
 	})
 	return nil
@@ -68,7 +70,11 @@ func (l *Launcher) thaw(ctx context.Context, _ struct{}) error {
 	if err != nil {
 		return err
 	}
-	return s.Thaw()
+	if err := s.Thaw(); err != nil {
+		return err
+	}
+	l.machine.filesystems()
+	return nil
 }
 
 // detach returns when the guest has released the device. The event can come before the call that asked for it returns.

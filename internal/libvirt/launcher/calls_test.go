@@ -115,7 +115,9 @@ func TestCallsToARunningGuest(t *testing.T) {
 	})
 	t.Run("freeze", func(t *testing.T) {
 		must(t, p.Freeze(p.context(), wire.FreezeRequest{TimeoutSeconds: 60}))
+		w.next("frozen", func(e wire.Event) bool { return e.Filesystems })
 		must(t, p.Thaw(p.context()))
+		w.next("thawed", func(e wire.Event) bool { return e.Filesystems })
 	})
 	t.Run("pause", func(t *testing.T) {
 		state, err := p.Suspend(p.context())

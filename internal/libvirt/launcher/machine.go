@@ -120,6 +120,13 @@ func (m *machine) deviceRemoved(alias string) {
 	m.publish(wire.Event{State: m.state, DeviceRemoved: alias})
 }
 
+// filesystems says that the guest's filesystems were frozen or thawed.
+func (m *machine) filesystems() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.publish(wire.Event{State: m.state, Filesystems: true})
+}
+
 // publish needs the lock.
 func (m *machine) publish(e wire.Event) {
 	if len(m.events) == keptEvents {

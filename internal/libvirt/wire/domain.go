@@ -57,6 +57,8 @@ type Event struct {
 	Rebooted bool  `json:"rebooted,omitempty"`
 	// DeviceRemoved is the alias of a device the guest has released.
 	DeviceRemoved string `json:"deviceRemoved,omitempty"`
+	// Filesystems marks that the guest's filesystems were frozen or thawed.
+	Filesystems bool `json:"filesystems,omitempty"`
 }
 
 // StartRequest starts the domain.

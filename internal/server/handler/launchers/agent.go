@@ -22,6 +22,8 @@ const (
 type agent struct {
 	// end stops asking it; nil while it is not connected.
 	end context.CancelFunc
+	// again asks it before its time.
+	again chan struct{}
 	// leaving forgets it after a while.
 	leaving *time.Timer
 	shown   bool
@@ -40,8 +42,8 @@ func (l *Launcher) followAgent(peer *discovery.Peer, connected bool) {
 			a.leaving = nil
 		}
 		ctx, cancel := context.WithCancel(l.ctx)
-		a.end = cancel
-		go l.askAgain(ctx, peer)
+		a.end, a.again = cancel, make(chan struct{}, 1)
+		go l.askAgain(ctx, peer, a.again)
 	case !connected && a.end != nil:
 		a.end()
 		a.end = nil
@@ -61,13 +63,14 @@ func (l *Launcher) agentLeft() {
 	}
 }
 
-// askAgain asks the guest agent now, soon and then once in a while: it has no events.
-func (l *Launcher) askAgain(ctx context.Context, peer *discovery.Peer) {
+// askAgain asks the guest agent now, soon, when something was done through it, and else once in a while: it has no events.
+func (l *Launcher) askAgain(ctx context.Context, peer *discovery.Peer, again <-chan struct{}) {
 	for wait := agentSoon; ; wait = agentPeriod {
 		l.askAgent(ctx, peer)
 		select {
 		case <-ctx.Done():
 			return
+		case <-again:
 		case <-time.After(wait):
 		}
 	}

@@ -113,6 +113,12 @@ func (l *Launcher) event(peer *discovery.Peer, e wire.Event) {
 	l.peer, l.state = peer, &state
 	connected := state.AgentConnected && (state.State == wire.StateRunning || state.State == wire.StatePaused)
 	l.followAgent(peer, connected)
+	if e.Filesystems {
+		select {
+		case l.agent.again <- struct{}{}:
+		default: // it is about to be asked, or not connected
+		}
+	}
 	l.mu.Unlock()
 	l.set.changed(l.Ref.Pod)
 }

@@ -33,6 +33,16 @@ func (p *played) become(s wire.State) {
 	}
 }
 
+// freeze changes what the agent says of the filesystems, and says that it has.
+func (p *played) freeze(status string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.guest.FSFreeze = status
+	for _, e := range p.events {
+		e <- wire.Event{State: p.state, Filesystems: true}
+	}
+}
+
 func (p *played) serve(t *testing.T) (path string, kill func()) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "s")
@@ -155,6 +165,11 @@ func TestFollowsAgent(t *testing.T) {
 	n.until(t, "connected", func(v View) bool { return v.State != nil && v.Guest == nil })
 	p.become(wire.State{State: wire.StateRunning, AgentConnected: true})
 	n.until(t, "agent", func(v View) bool { return v.Guest != nil && v.Guest.Hostname == "web" })
+	// More often than the agent is asked without a reason while the test waits.
+	for _, status := range []string{"frozen", "thawed", "frozen"} {
+		p.freeze(status)
+		n.until(t, status, func(v View) bool { return v.Guest != nil && v.Guest.FSFreeze == status })
+	}
 	p.become(wire.State{State: wire.StateRunning})
 	n.until(t, "no agent", func(v View) bool { return v.Guest == nil })
 }
