@@ -37,35 +37,45 @@ func TestUploadsGoOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := start(t)
-			file, digest := j.randomFile(uploadSize)
-			w := j.wire(cutAt)
-			upload := []string{"image-upload", "dv", "disk", "--image-path", file, "--insecure", "--retry", "20",
-				"-n", j.namespace, "--server", w.Server}
-			bounded, end := context.WithTimeout(t.Context(), stepTime)
-			defer end()
-			ctx, kill := context.WithCancel(bounded)
-			defer kill()
-			interrupted := make(chan struct{})
-			go func() {
-				defer close(interrupted)
-				<-w.Reached
-				interrupt(j, w, kill)
-			}()
-			r := command(ctx, "", "virtctl", upload...)
-			<-interrupted
-			if ctx.Err() != nil {
-				r = command(bounded, "", "virtctl", upload...)
-			}
-			if r.Code != 0 {
-				t.Fatalf("the upload did not go on: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
-			}
-			j.want("checksum of what arrived", j.kubectl("get", "pvc", "disk", "-o", `jsonpath={.metadata.annotations.virtctl\.io/content-digest}`), digest)
-			if sent := w.Sent.Load(); sent > uploadSize+again {
-				t.Errorf("%d bytes crossed the wire for a file of %d: more than %d twice", sent, uploadSize, again)
-			}
-			j.noWorkers()
+			j.goesOn(again, func(w *cluster.Wire, kill func()) { interrupt(j, w, kill) })
 		})
 	}
+}
+
+// goesOn uploads a file, and has something happen in the middle that must not be felt, but for the time it takes and for bytes that are sent
+// again.
+func (j *journey) goesOn(again int64, interrupt func(w *cluster.Wire, kill func())) {
+	j.Helper()
+	file, digest := j.randomFile(uploadSize)
+	w := j.wire(cutAt)
+	upload := []string{"image-upload", "dv", "disk", "--image-path", file, "--insecure", "--retry", "20",
+		"-n", j.namespace, "--server", w.Server}
+	bounded, end := context.WithTimeout(j.Context(), stepTime)
+	defer end()
+	ctx, kill := context.WithCancel(bounded)
+	defer kill()
+	interrupted := make(chan struct{})
+	go func() {
+		defer close(interrupted)
+		select {
+		case <-w.Reached:
+			interrupt(w, kill)
+		case <-bounded.Done():
+		}
+	}()
+	r := command(ctx, "", "virtctl", upload...)
+	<-interrupted
+	if ctx.Err() != nil {
+		r = command(bounded, "", "virtctl", upload...)
+	}
+	if r.Code != 0 {
+		j.Fatalf("the upload did not go on: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	j.want("checksum of what arrived", j.kubectl("get", "pvc", "disk", "-o", `jsonpath={.metadata.annotations.virtctl\.io/content-digest}`), digest)
+	if sent := w.Sent.Load(); sent > uploadSize+again {
+		j.Errorf("%d bytes crossed the wire for a file of %d: more than %d twice", sent, uploadSize, again)
+	}
+	j.noWorkers()
 }
 
 func (j *journey) randomFile(size int64) (path, digest string) {
