@@ -2,9 +2,11 @@
 package ingress
 
 import (
+	"flag"
 	"fmt"
 	"log/slog"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -55,11 +57,14 @@ type New func(config *rest.Config, o Options, log *slog.Logger) (*serving.Server
 // Command completes a subcommand of virt-server: it runs what is put together until it is told to stop.
 func Command(cmd *cobra.Command, o Options, put New) *cobra.Command {
 	name := cmd.Use
+	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(logging)
+	cmd.Flags().AddGoFlag(logging.Lookup("v"))
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)).With("component", name)
+		log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level(logging)})).With("component", name)
 		klog.SetSlogLogger(log)
 		config, err := connect.Config(o.Kubeconfig, name)
 		if err != nil {
@@ -81,6 +86,15 @@ func Command(cmd *cobra.Command, o Options, put New) *cobra.Command {
 	f.DurationVar(&o.LameDuck, "lame-duck", o.LameDuck, "how long to go on answering after becoming unready on SIGTERM")
 	f.DurationVar(&o.Drain, "drain", o.Drain, "how long uploads may last after that; the pod's grace period must be longer")
 	return cmd
+}
+
+// level is what of our own is logged at the verbosity of Kubernetes' libraries: from 4 on, what logr calls debugging.
+func level(logging *flag.FlagSet) slog.Level {
+	verbosity, err := strconv.Atoi(logging.Lookup("v").Value.String())
+	if err != nil {
+		return slog.LevelInfo
+	}
+	return slog.Level(-verbosity)
 }
 
 // Forwarder leads uploads to upload servers.

@@ -29,7 +29,7 @@ const SecretControllerCert = "cdi-controller-certs"
 
 // APIServer is the Deployment of the token API, the way in to uploads and the webhooks.
 func APIServer(o Options) *appsv1.Deployment {
-	c := server(o, names.DeploymentAPIServer, "cdi-apiserver", "--port=8443")
+	c := server(o, names.DeploymentAPIServer, "cdi-apiserver", "--port=8443", o.verbosity())
 	c.Resources = pods.Requests("5m", "40Mi")
 	d := deployment(o, names.DeploymentAPIServer, names.AccountAPIServer, c, append(uploadMounts(),
 		pods.Mount{Name: "server-cert", Path: APICertDir, Secret: names.SecretAPICert},
@@ -41,7 +41,7 @@ func APIServer(o Options) *appsv1.Deployment {
 
 // UploadProxy is the Deployment of the way in for uploads from outside.
 func UploadProxy(o Options) *appsv1.Deployment {
-	c := server(o, names.DeploymentUploadProxy, "cdi-uploadproxy", "--port=8443")
+	c := server(o, names.DeploymentUploadProxy, "cdi-uploadproxy", "--port=8443", o.verbosity())
 	c.Resources = pods.Requests("5m", "30Mi")
 	d := deployment(o, names.DeploymentUploadProxy, names.AccountUploadProxy, c, append(uploadMounts(),
 		pods.Mount{Name: "server-cert", Path: ProxyCertDir, Secret: names.SecretProxyCert},
@@ -67,7 +67,7 @@ func uploadMounts() []pods.Mount {
 // Controller is the Deployment of the controllers of claims, DataVolumes and their like.
 func Controller(o Options) *appsv1.Deployment {
 	c := server(o, names.DeploymentController, "cdi-controller", "--port=8443", "--worker-image="+o.WorkerImage(),
-		"--image-pull-policy="+string(o.PullPolicy), fmt.Sprintf("-v=%d", o.Verbosity))
+		"--image-pull-policy="+string(o.PullPolicy), o.verbosity())
 	c.LivenessProbe = pods.HTTPSProbe("/healthz", 8443)
 	c.LivenessProbe.FailureThreshold = 8
 	c.Resources = pods.Requests("10m", "60Mi")
@@ -87,6 +87,8 @@ func Operator(o Options) *appsv1.Deployment {
 	c.Resources = pods.Requests("10m", "50Mi")
 	return deployment(o, names.DeploymentOperator, names.AccountOperator, c, nil)
 }
+
+func (o Options) verbosity() string { return fmt.Sprintf("-v=%d", o.Verbosity) }
 
 func server(o Options, name, role string, args ...string) corev1.Container {
 	c := pods.Server(name, o.image("virt-server"), o.PullPolicy, role, args...)
