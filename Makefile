@@ -70,7 +70,7 @@ down: ## stop the embedded cluster and leave nothing behind
 .PHONY: generate
 generate: ## write again what is generated: definitions, completions, reference
 	cd internal/crds && go run ./gen .
-	go generate ./internal/commands/...
+	go run ./cmd/virtctl/gen
 
 .PHONY: test test-unit test-e2e
 test: deps test-unit test-e2e ## every tier; what CI runs

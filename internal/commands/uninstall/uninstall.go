@@ -33,11 +33,12 @@ func NewCmd(f *factory.Factory) *cobra.Command {
 		Short: "Remove the platform from the cluster",
 		Long: `Remove the platform from the cluster: its components, definitions, roles and webhooks.
 
-It refuses while virtual machines exist, unless told to delete them.`,
-		Example: `  # Remove the platform; nothing happens while there are virtual machines
+It refuses while virtual machines or data volumes exist, unless told to delete them. What is on the disks of both is lost then; claims that belong
+to neither stay.`,
+		Example: `  # Remove the platform; nothing happens while there are virtual machines or data volumes
   {{ProgramName}} uninstall
 
-  # Remove it with every virtual machine
+  # Remove it with every virtual machine and data volume
   {{ProgramName}} uninstall --delete-vms
 
   # Stop the embedded cluster of this machine and remove all it stored
@@ -45,7 +46,7 @@ It refuses while virtual machines exist, unless told to delete them.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return Run(cmd.Context(), f, opts) },
 	}
-	cmd.Flags().BoolVar(&opts.DeleteVMs, "delete-vms", false, "Delete all virtual machines as well")
+	cmd.Flags().BoolVar(&opts.DeleteVMs, "delete-vms", false, "Delete all virtual machines and data volumes as well, with what is on their disks")
 	cmd.Flags().BoolVar(&opts.Wait, "wait", true, "Wait until everything is gone")
 	cmd.Flags().DurationVar(&opts.Timeout, "timeout", 5*time.Minute, "How long to wait")
 	cmd.Flags().BoolVar(&opts.Embedded, "embedded", false, "Remove the embedded cluster of this machine with everything in it")
