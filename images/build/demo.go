@@ -111,11 +111,12 @@ func (b *builder) demoInitrd(ctx context.Context, tree, release string) ([]byte,
 	if err := addBusybox(ctx, guest, filepath.Join(tree, "usr/bin/busybox")); err != nil {
 		return nil, err
 	}
-	for _, program := range []string{"usr/sbin/qemu-ga", "usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/sbin/mke2fs"} {
+	for _, program := range []string{"usr/sbin/qemu-ga", "usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/lib/openssh/sftp-server", "usr/sbin/mke2fs"} {
 		if err := addProgram(guest, tree, program); err != nil {
 			return nil, fmt.Errorf("put %s into the guest: %w", program, err)
 		}
 	}
+	guest.link("usr/lib/sftp-server", "openssh/sftp-server") // where dropbear looks for it: today's scp speaks SFTP
 	for _, kind := range []string{"ext2", "ext3", "ext4"} {
 		guest.link("usr/sbin/mkfs."+kind, "mke2fs")
 	}
