@@ -65,6 +65,7 @@ func TestBrokenContainerDisks(t *testing.T) {
 		"empty":   {j.brokenDisk("empty", images.Dir("other", 0o755, 107, 107)), "/disk"},
 		"corrupt": {j.brokenDisk("corrupt", disk, diskFile("a.qcow2", corrupt)), "qcow2"},
 		"backed":  {j.brokenDisk("backed", disk, diskFile("a.qcow2", j.qcow2("-u", "-b", "/etc/passwd", "-F", "raw", "FILE", "64M"))), "backing"},
+		"toobig":  {j.brokenDisk("toobig", disk, diskFile("a.qcow2", j.qcow2("FILE", "65T"))), "more than the limit"},
 		"two":     {j.brokenDisk("two", disk, diskFile("a.qcow2", whole), diskFile("b.qcow2", whole)), "/disk"},
 		"absent":  {"localhost/virtctl-e2e/absent:1", "absent:1"},
 	}

@@ -73,15 +73,26 @@ func TestLostMachines(t *testing.T) {
 	}
 }
 
-// TestGuestCrash: a guest whose kernel panics on a machine with a panic device is a failure, and so it is started again.
+// TestGuestCrash: a guest whose kernel panics on a machine with a panic device has failed: who shall run after failures is started again.
 func TestGuestCrash(t *testing.T) {
 	j := start(t)
-	manifest := strings.Replace(j.demo("crash", "--run-strategy", "RerunOnFailure"), "devices: {}", "devices: {panicDevices: [{model: pvpanic}]}", 1)
-	j.kubectlIn(manifest, "apply", "-f", "-")
-	j.virtctl("wait", "crash", "--for", "running", "--timeout", "60s")
-	j.logIn("crash")
-	gone := j.going("vmi/crash")
-	j.try("\necho c > /proc/sysrq-trigger\n", "console", "crash", "--timeout", "5s")
+	for _, s := range strategies {
+		manifest := strings.Replace(j.demo(s.name, "--run-strategy", s.strategy), "devices: {}", "devices: {panicDevices: [{model: pvpanic}]}", 1)
+		j.kubectlIn(manifest, "apply", "-f", "-")
+	}
+	j.virtctl("start", "manual")
+	j.virtctl("wait", "always", "rerun", "manual", "once", "--for", "running", "--timeout", "90s")
+	for _, s := range strategies {
+		j.logIn(s.name)
+	}
+	gone := j.going("vmi/always", "vmi/rerun")
+	for _, s := range strategies {
+		j.try("\necho c > /proc/sysrq-trigger\n", "console", s.name, "--timeout", "5s")
+	}
 	gone()
-	j.virtctl("wait", "crash", "--for", "running", "--timeout", "60s")
+	j.virtctl("wait", "always", "rerun", "--for", "running", "--timeout", "60s")
+	for _, name := range []string{"manual", "once"} {
+		j.awaitField("vmi/"+name, ".status.phase", "Failed", time.Minute)
+		j.awaitStatus(name, "Stopped")
+	}
 }

@@ -3,8 +3,10 @@
 package e2e
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -111,4 +113,32 @@ func TestNodeReboot(t *testing.T) {
 		j.awaitStatus(name, "Stopped")
 	}
 	j.kubectl("wait", "pods", "--all", "-n", "kubevirt", "--for=condition=Ready", "--timeout=90s")
+}
+
+// TestMachineReboot: a power cut of the machine itself takes the control plane and all nodes with it. After the next start, machines that
+// shall always run do, and the platform is healthy.
+func TestMachineReboot(t *testing.T) {
+	j := start(t)
+	j.kubectlIn(j.demo("always"), "apply", "-f", "-")
+	j.kubectlIn(j.demo("once", "--run-strategy", "Once"), "apply", "-f", "-")
+	j.virtctl("wait", "always", "once", "--for", "running", "--timeout", "90s")
+	before := j.kubectl("get", "vmi", "always", "-o", "jsonpath={.metadata.uid}")
+	var server struct{ Pid int }
+	if err := json.Unmarshal([]byte(j.kube("status", "-o", "json")), &server); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(server.Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := shared.Up(); err != nil {
+		t.Fatal(err)
+	}
+	r := j.kubectlTry("", "wait", "vm/always", "--for=jsonpath={.status.ready}=true", "--timeout=120s")
+	if after := j.kubectl("get", "vmi", "always", "-o", "jsonpath={.metadata.uid}"); r.Code != 0 || after == before {
+		t.Errorf("the machine did not come back: %s, before %s\n%s", after, before, r.Stderr)
+	}
+	j.virtctl("wait", "always", "--for", "running", "--timeout", "90s")
+	j.awaitField("vmi/once", ".status.phase", "Failed", time.Minute)
+	j.kubectl("wait", "pods", "--all", "-n", "kubevirt", "--for=condition=Ready", "--timeout=120s")
+	j.platform("status")
 }

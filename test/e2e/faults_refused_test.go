@@ -3,9 +3,19 @@
 package e2e
 
 import (
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestWhatIsNotThereIsSaid: unknown machines, stopped machines and missing devices are clear errors at once, each with its exit code.
@@ -47,6 +57,67 @@ func TestForbidden(t *testing.T) {
 	j.refused(4, "cannot update", "start", "secret", "--as", as)
 	j.kubectl("create", "rolebinding", "guest-edits", "--clusterrole", "edit", "--serviceaccount", j.namespace+":guest")
 	j.virtctl("start", "secret", "--dry-run", "--as", as)
+}
+
+// TestWhoCannotGetIn: credentials that have expired and a server that does not answer are told apart, each with its exit code.
+func TestWhoCannotGetIn(t *testing.T) {
+	j := start(t)
+	expired := j.kubeconfigOf(j.expiredToken())
+	for _, args := range [][]string{{"get", "vms"}, {"start", "x"}, {"console", "x"}} {
+		j.refused(4, "were refused; they may have expired", append(args, "--kubeconfig", expired)...)
+	}
+	// Nobody listens at port 1 of this machine.
+	for _, args := range [][]string{{"get", "vms"}, {"start", "x"}, {"describe", "x"}} {
+		j.refused(7, "cannot be reached", append(args, "--server", "https://127.0.0.1:1")...)
+	}
+}
+
+// expiredToken is a token that the cluster itself could have given out an hour ago, for half of one.
+func (j *journey) expiredToken() string {
+	j.Helper()
+	fresh := j.kubectl("create", "token", "default", "--duration", "10m")
+	parts := strings.Split(fresh, ".")
+	if len(parts) != 3 {
+		j.Fatalf("a token of %d parts", len(parts))
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		j.Fatal(err)
+	}
+	claims := map[string]any{}
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		j.Fatal(err)
+	}
+	now := time.Now()
+	claims["iat"], claims["nbf"], claims["exp"] = now.Add(-time.Hour).Unix(), now.Add(-time.Hour).Unix(), now.Add(-time.Hour/2).Unix()
+	if payload, err = json.Marshal(claims); err != nil {
+		j.Fatal(err)
+	}
+	signed := parts[0] + "." + base64.RawURLEncoding.EncodeToString(payload)
+	return signed + "." + base64.RawURLEncoding.EncodeToString(j.signed(signed))
+}
+
+// signed is the signature (ES256) that the cluster gives its tokens.
+func (j *journey) signed(text string) []byte {
+	j.Helper()
+	file, err := os.ReadFile(filepath.Join(shared.State, "pki", "service-account.key"))
+	if err != nil {
+		j.Fatal(err)
+	}
+	block, _ := pem.Decode(file)
+	key, err := x509.ParseECPrivateKey(block.Bytes)
+	if err != nil {
+		j.Fatal(err)
+	}
+	digest := sha256.Sum256([]byte(text))
+	r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
+	if err != nil {
+		j.Fatal(err)
+	}
+	signature := make([]byte, 64)
+	r.FillBytes(signature[:32])
+	s.FillBytes(signature[32:])
+	return signature
 }
 
 // TestInvalidMachines: what cannot work is refused when it is applied, with the path of the field.
