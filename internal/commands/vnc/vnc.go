@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"strconv"
@@ -168,7 +167,7 @@ func (o *Options) show(ctx context.Context, f *factory.Factory, program *viewer,
 	case err := <-failed:
 		return problem.New(problem.Timeout, "the viewer did not connect within %s: %w", viewerPatience, err)
 	case conn := <-accepted:
-		return join(ctx, conn, stream)
+		return dial.Join(ctx, conn, stream, "the screen")
 	}
 }
 
@@ -177,29 +176,4 @@ func viewerEnded(program *viewer, err error) error {
 		err = errors.New("it exited")
 	}
 	return fmt.Errorf("the viewer %s ended before it had connected: %w; see whether it works by itself, or use --proxy-only", program.path, err)
-}
-
-func join(ctx context.Context, conn net.Conn, stream *client.Stream) error {
-	defer func() { _ = conn.Close() }()
-	ended := make(chan error, 1)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _ = io.Copy(stream, conn)
-	}()
-	go func() {
-		_, err := io.Copy(conn, stream)
-		ended <- err
-	}()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-done:
-		return nil
-	case err := <-ended:
-		if said := stream.Goodbye(); said != "" && err == nil {
-			return problem.New(problem.Conflict, "the screen was closed: %s", said)
-		}
-		return err
-	}
 }

@@ -54,7 +54,7 @@ func (b *builder) usesBus(bus v1.DiskBus) bool {
 }
 
 func (b *builder) usesUSB() bool {
-	if b.usesBus(v1.DiskBusUSB) {
+	if b.usesBus(v1.DiskBusUSB) || len(b.dom.Devices.RedirDevs) > 0 {
 		return true
 	}
 	for i := range b.dom.Devices.Inputs {

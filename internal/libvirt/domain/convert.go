@@ -95,8 +95,8 @@ func (b *builder) refuseUnsupported() error {
 		return invalid(devicesPath().Child("filesystems").Index(0), "shared filesystems are not available; use a disk")
 	case devices.DownwardMetrics != nil:
 		return invalid(devicesPath().Child("downwardMetrics"), "downward metrics are not available; remove the field")
-	case devices.ClientPassthrough != nil:
-		return invalid(devicesPath().Child("clientPassthrough"), "USB redirection is not available; remove the field")
+	case devices.ClientPassthrough != nil && !b.arch.usb:
+		return invalid(devicesPath().Child("clientPassthrough"), "%s guests have no USB; remove the field", b.arch.name)
 	case b.spec.LaunchSecurity != nil:
 		return invalid(domainPath().Child("launchSecurity"), "confidential guests are not available; remove the field")
 	}

@@ -5,6 +5,8 @@ import (
 
 	v1 "kubevirt.io/api/core/v1"
 	"libvirt.org/go/libvirtxml"
+
+	"virtctl/internal/libvirt/layout"
 )
 
 // defaultStatsPeriod is how often the balloon reports memory, in seconds (contract).
@@ -19,7 +21,7 @@ func (b *builder) extras() error {
 			Backend: &libvirtxml.DomainRNGBackend{Random: &libvirtxml.DomainRNGBackendRandom{Device: "/dev/urandom"}},
 		}}
 	}
-	for _, add := range []func() error{b.watchdog, b.tpm, b.sound, b.vsock, b.panicDevices} {
+	for _, add := range []func() error{b.watchdog, b.tpm, b.sound, b.vsock, b.panicDevices, b.clientUSB} {
 		if err := add(); err != nil {
 			return err
 		}
@@ -153,6 +155,19 @@ func (b *builder) panicDevices() error {
 			}
 		}
 		b.dom.Devices.Panics = append(b.dom.Devices.Panics, device)
+	}
+	return nil
+}
+
+// clientUSB adds a place for each USB device that clients may pass to the guest at the same time.
+func (b *builder) clientUSB() error {
+	if b.spec.Devices.ClientPassthrough == nil {
+		return nil
+	}
+	for slot := range layout.USBSlots {
+		b.dom.Devices.RedirDevs = append(b.dom.Devices.RedirDevs, libvirtxml.DomainRedirDev{
+			Bus: "usb", Source: listenUnix(layout.USBSocket(slot)), Alias: &libvirtxml.DomainAlias{Name: "ua-usbredir" + strconv.Itoa(slot)},
+		})
 	}
 	return nil
 }

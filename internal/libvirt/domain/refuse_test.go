@@ -49,7 +49,6 @@ var refusals = []struct{ domain, field string }{
 	{"launchSecurity: {sev: {}}", "spec.domain.launchSecurity"},
 	{"devices: {filesystems: [{name: a, virtiofs: {}}]}", "spec.domain.devices.filesystems[0]"},
 	{"devices: {downwardMetrics: {}}", "spec.domain.devices.downwardMetrics"},
-	{"devices: {clientPassthrough: {}}", "spec.domain.devices.clientPassthrough"},
 	{"devices: {inputs: [{name: a, type: pedal, bus: usb}]}", "spec.domain.devices.inputs[0].type"},
 	{"devices: {inputs: [{name: a, type: tablet, bus: ps2}]}", "spec.domain.devices.inputs[0].bus"},
 	{"devices: {sound: {name: a, model: sb16}}", "spec.domain.devices.sound.model"},

@@ -29,7 +29,7 @@ func emulated(t *testing.T, name string) string {
 // What virt-handler writes, this launcher's libvirt and QEMU run: firmware, TPM, input, clock and the rest.
 func TestTheHandlersDomainsRun(t *testing.T) {
 	for _, name := range []string{
-		"plain-tcg", "efi", "efi-secureboot", "tpm", "tpm-persistent", "inputs", "clock-timezone", "smbios", "memory-hotplug", "cpu-hotplug", "iothreads-shared", "bios-serial", "autoattach-none",
+		"plain-tcg", "efi", "efi-secureboot", "tpm", "tpm-persistent", "inputs", "clock-timezone", "smbios", "memory-hotplug", "cpu-hotplug", "iothreads-shared", "bios-serial", "autoattach-none", "usbredir",
 	} {
 		if _, err := os.Stat(filepath.Join("../domain/testdata", name+".xml")); err != nil {
 			t.Errorf("there is no golden document %s", name)

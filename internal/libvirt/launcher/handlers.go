@@ -38,6 +38,7 @@ func (l *Launcher) handlers() wire.Handler {
 		wire.MethodSetVcpus:       wire.Action(l.setVcpus),
 		wire.MethodConsole:        wire.File(l.openConsole),
 		wire.MethodVNC:            wire.File(l.vnc),
+		wire.MethodUSB:            wire.File(l.usb),
 		wire.MethodScreenshot:     wire.Getter(l.screenshot),
 		wire.MethodAgent:          wire.Unary(l.agentCommand),
 		wire.MethodFreeze:         wire.Action(l.freeze),
@@ -177,6 +178,17 @@ func (l *Launcher) vnc(ctx context.Context, _ struct{}) (*os.File, error) {
 	f, err := dialFile(ctx, layout.VNCSocket)
 	if wire.CodeOf(err) == wire.CodeNotFound {
 		return nil, &wire.Error{Code: wire.CodeNotFound, Message: "the virtual machine has no graphics device that could be opened; is it running, and is autoattachGraphicsDevice on?"}
+	}
+	return f, err
+}
+
+func (l *Launcher) usb(ctx context.Context, r wire.USBRequest) (*os.File, error) {
+	if r.Slot < 0 || r.Slot >= layout.USBSlots {
+		return nil, &wire.Error{Code: wire.CodeInvalid, Message: fmt.Sprintf("there is no place %d for a USB device", r.Slot)}
+	}
+	f, err := dialFile(ctx, layout.USBSocket(r.Slot))
+	if wire.CodeOf(err) == wire.CodeNotFound {
+		return nil, &wire.Error{Code: wire.CodeNotFound, Message: "the virtual machine takes no USB devices of clients; was it started with clientPassthrough?"}
 	}
 	return f, err
 }

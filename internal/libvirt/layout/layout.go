@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"path"
+	"strconv"
 )
 
 // Fixed places.
@@ -33,6 +34,8 @@ const (
 	SerialSocket = PrivateDir + "/serial0"
 	VNCSocket    = PrivateDir + "/vnc"
 	AgentSocket  = PrivateDir + "/agent"
+	// USBSlots is how many USB devices of clients a guest can have at once (contract); QEMU listens for each at USBSocket.
+	USBSlots = 4
 	// MigrationDir holds the sockets of a migration's streams.
 	MigrationDir = SocketDir + "/migration"
 	// MigrationLibvirtSocket, MigrationMemorySocket and MigrationNBDSocket are the streams of a migration. On the source
@@ -98,3 +101,6 @@ func AttachmentPod(launcherUID, volume string) string {
 	sum := sha256.Sum256([]byte(launcherUID + "/" + volume))
 	return "hp-volume-" + hex.EncodeToString(sum[:])[:10]
 }
+
+// USBSocket is where QEMU listens for the USB device of a client.
+func USBSocket(slot int) string { return PrivateDir + "/usbredir" + strconv.Itoa(slot) }

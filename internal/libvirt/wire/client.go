@@ -141,6 +141,11 @@ func (c *Client) Console(ctx context.Context, replay bool) (*os.File, error) {
 // VNC returns a stream socket joined to QEMU's VNC server.
 func (c *Client) VNC(ctx context.Context) (*os.File, error) { return c.file(ctx, MethodVNC, nil) }
 
+// USB returns a stream socket joined to a place for a client's USB device.
+func (c *Client) USB(ctx context.Context, r USBRequest) (*os.File, error) {
+	return c.file(ctx, MethodUSB, r)
+}
+
 // Screenshot returns a picture of the guest's first screen.
 func (c *Client) Screenshot(ctx context.Context) (Blob, error) {
 	return get[Blob](ctx, c, MethodScreenshot, nil)

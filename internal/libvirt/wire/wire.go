@@ -63,6 +63,8 @@ const (
 	MethodConsole Method = "console"
 	// MethodVNC: nothing -> nothing; fd: a stream socket joined to QEMU's VNC server.
 	MethodVNC Method = "vnc"
+	// MethodUSB: USBRequest -> nothing; fd: a stream socket joined to a place for a client's USB device.
+	MethodUSB Method = "usb"
 	// MethodScreenshot: nothing -> Blob (image/png).
 	MethodScreenshot Method = "screenshot"
 	// MethodAgent: AgentRequest -> Blob (the agent's JSON answer, bounded).
@@ -93,6 +95,12 @@ const (
 type ConsoleRequest struct {
 	// Replay begins the session with the guest's recent output.
 	Replay bool `json:"replay,omitempty"`
+}
+
+// USBRequest asks for the stream of a place for a client's USB device.
+type USBRequest struct {
+	// Slot is from 0 to layout.USBSlots-1.
+	Slot int `json:"slot"`
 }
 
 // Request is the first frame of a connection.

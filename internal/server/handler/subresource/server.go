@@ -61,6 +61,7 @@ func routes() []route {
 		{http.MethodGet, "console", apiClient, (*Server).console},
 		{http.MethodGet, "vnc", apiClient, (*Server).vnc},
 		{http.MethodGet, "vnc/screenshot", apiClient, (*Server).screenshot},
+		{http.MethodGet, "usbredir", apiClient, (*Server).usbRedir},
 		{http.MethodPut, "pause", apiClient, (*Server).pause},
 		{http.MethodPut, "unpause", apiClient, (*Server).unpause},
 		{http.MethodPut, "reset", apiClient, (*Server).reset},

@@ -61,6 +61,7 @@ func (v *vm) handler() wire.Handler {
 		},
 		wire.MethodConsole: echo,
 		wire.MethodVNC:     echo,
+		wire.MethodUSB:     echo,
 		wire.MethodSuspend: done("suspend"),
 		wire.MethodResume:  done("resume"),
 		wire.MethodReset: wire.Getter(func(context.Context) (wire.State, error) {
@@ -291,5 +292,28 @@ func TestVNCPreservesSession(t *testing.T) {
 	echoed(t, first, "still here")
 	if _, _, err := dial(t, base, "vnc", config); err != nil {
 		t.Errorf("taking over: %v", err)
+	}
+}
+
+// Four devices of clients fit into a guest at once; the fifth must be told so, and drives nobody out.
+func TestUSBDevicesShareTheGuest(t *testing.T) {
+	base, client, config := serve(t, &vm{}, apiClient)
+	var devices []*websocket.Conn
+	for range 4 {
+		ws, _, err := dial(t, base, "usbredir", config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		devices = append(devices, ws)
+	}
+	_, resp, err := dial(t, base, "usbredir", config)
+	if err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a fifth device: %v, %v", resp, err)
+	}
+	for i, ws := range devices {
+		echoed(t, ws, "device "+string(rune('a'+i)))
+	}
+	if code, answer := do(t, client, http.MethodGet, base+"usbredir", ""); code != http.StatusBadRequest {
+		t.Errorf("without a websocket: %d %s", code, answer)
 	}
 }

@@ -14,6 +14,9 @@ import (
 
 	"github.com/gorilla/websocket"
 	"k8s.io/apimachinery/pkg/types"
+
+	"virtctl/internal/libvirt/layout"
+	"virtctl/internal/libvirt/wire"
 )
 
 const (
@@ -50,10 +53,28 @@ func (s *Server) screenshot(w http.ResponseWriter, r *http.Request, vm target) e
 	return nil
 }
 
-// stream joins a websocket with a stream of the launcher. The launcher is asked first, so that its refusal is an HTTP error.
+// usbRedir gives a client's USB device the first free place in the guest. Nobody is driven out: a device in use stays.
+func (s *Server) usbRedir(w http.ResponseWriter, r *http.Request, vm target) error {
+	if err := upgradable(r); err != nil {
+		return err
+	}
+	for slot := range layout.USBSlots {
+		_, end, free := s.sessions.begin(sessionKey{vm.name, "usbredir" + strconv.Itoa(slot)}, true)
+		if !free {
+			continue
+		}
+		defer end()
+		return carry(w, r, nil, func(ctx context.Context) (*os.File, error) {
+			return vm.client.USB(ctx, wire.USBRequest{Slot: slot})
+		})
+	}
+	return &statusError{http.StatusServiceUnavailable, fmt.Sprintf("all %d places for USB devices of %s are in use; disconnect one", layout.USBSlots, vm.name)}
+}
+
+// stream joins a websocket with a stream of the launcher that one session at a time can have.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, key sessionKey, open func(context.Context) (*os.File, error)) error {
-	if !websocket.IsWebSocketUpgrade(r) {
-		return &statusError{http.StatusBadRequest, "this is a websocket; connect with a websocket client"}
+	if err := upgradable(r); err != nil {
+		return err
 	}
 	preserve, _ := strconv.ParseBool(r.URL.Query().Get("preserveSession"))
 	kicked, end, ok := s.sessions.begin(key, preserve)
@@ -62,6 +83,18 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, key sessionKey, 
 			"; connect without preserveSession to take it over"}
 	}
 	defer end()
+	return carry(w, r, kicked, open)
+}
+
+func upgradable(r *http.Request) error {
+	if !websocket.IsWebSocketUpgrade(r) {
+		return &statusError{http.StatusBadRequest, "this is a websocket; connect with a websocket client"}
+	}
+	return nil
+}
+
+// carry joins a websocket with a stream of the launcher, which is asked first, so that its refusal is an HTTP error.
+func carry(w http.ResponseWriter, r *http.Request, kicked <-chan struct{}, open func(context.Context) (*os.File, error)) error {
 	guest, err := openStream(r.Context(), open)
 	if err != nil {
 		return err
