@@ -29,6 +29,7 @@ import (
 	"virtctl/internal/commands/imageupload"
 	"virtctl/internal/commands/install"
 	"virtctl/internal/commands/logs"
+	"virtctl/internal/commands/memorydump"
 	"virtctl/internal/commands/migrate"
 	"virtctl/internal/commands/migratecancel"
 	"virtctl/internal/commands/node"
@@ -53,6 +54,7 @@ import (
 	"virtctl/internal/commands/unfreeze"
 	"virtctl/internal/commands/uninstall"
 	"virtctl/internal/commands/unpause"
+	"virtctl/internal/commands/usbredir"
 	"virtctl/internal/commands/userlist"
 	"virtctl/internal/commands/version"
 	"virtctl/internal/commands/vnc"
@@ -76,11 +78,11 @@ func groups() []group {
 			start.NewCmd, stop.NewCmd, restart.NewCmd, pause.NewCmd, unpause.NewCmd, reset.NewCmd, softreboot.NewCmd,
 			migrate.NewCmd, migratecancel.NewCmd, evacuatecancel.NewCmd, delete.NewCmd,
 		}},
-		{"access", "Get in:", []constructor{console.NewCmd, vnc.NewCmd, ssh.NewCmd, scp.NewCmd, portforward.NewCmd, expose.NewCmd, credentials.NewCmd}},
+		{"access", "Get in:", []constructor{console.NewCmd, vnc.NewCmd, ssh.NewCmd, scp.NewCmd, portforward.NewCmd, usbredir.NewCmd, expose.NewCmd, credentials.NewCmd}},
 		{"inspect", "Look:", []constructor{
 			get.NewCmd, describe.NewCmd, wait.NewCmd, logs.NewCmd, guestosinfo.NewCmd, userlist.NewCmd, fslist.NewCmd, expand.NewCmd, objectgraph.NewCmd,
 		}},
-		{"volumes", "Disks and images:", []constructor{imageupload.NewCmd, addvolume.NewCmd, removevolume.NewCmd, storage.NewCmd, freeze.NewCmd, unfreeze.NewCmd}},
+		{"volumes", "Disks and images:", []constructor{imageupload.NewCmd, addvolume.NewCmd, removevolume.NewCmd, memorydump.NewCmd, storage.NewCmd, freeze.NewCmd, unfreeze.NewCmd}},
 		{"platform", "The platform:", platform()},
 		{"self", "About this program:", []constructor{version.NewCmd, options.NewCmd}},
 	}

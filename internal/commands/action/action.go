@@ -70,9 +70,14 @@ type Flags struct {
 
 // Bind adds the flags that suit a verb whose effect can be waited for and checked beforehand.
 func (o *Flags) Bind(cmd *cobra.Command) {
+	o.BindWaiting(cmd)
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "Let the server check the request without carrying it out")
+}
+
+// BindWaiting adds the flags that suit a verb whose effect can be waited for and not checked beforehand.
+func (o *Flags) BindWaiting(cmd *cobra.Command) {
 	o.BindImmediate(cmd)
 	flags := cmd.Flags()
-	flags.BoolVar(&o.DryRun, "dry-run", false, "Let the server check the request without carrying it out")
 	flags.BoolVar(&o.Wait, "wait", false, "Wait until it has happened, and say why if it does not")
 	flags.DurationVar(&o.Timeout, "timeout", 5*time.Minute, "With --wait: how long to wait at most; 0 waits for ever")
 }

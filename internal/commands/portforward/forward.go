@@ -63,8 +63,31 @@ func (f *forwarder) stdio(ctx context.Context, p port) error {
 	}
 }
 
+// exists refuses a machine that does not exist at once: nobody waits for a connection to it. One that does not run yet may be waited
+// for, and whoever may only forward ports, and not look, goes on.
+func (f *forwarder) exists(ctx context.Context) error {
+	var err error
+	if f.target.Resource == target.VM {
+		_, err = f.client.VMs(f.target.Namespace).Get(ctx, f.target.Name)
+	} else {
+		_, err = f.client.VMIs(f.target.Namespace).Get(ctx, f.target.Name)
+	}
+	if err == nil {
+		return nil
+	}
+	err = target.Explain(ctx, f.client, f.target, err)
+	switch problem.CodeOf(err) {
+	case problem.Forbidden, problem.Conflict:
+		return nil
+	}
+	return fmt.Errorf("cannot forward ports of %s: %w", word(f.target), err)
+}
+
 // listen opens all local ports before it accepts anything, so that a port in use is an error at once.
 func (f *forwarder) listen(ctx context.Context, address string, ports []port) error {
+	if err := f.exists(ctx); err != nil {
+		return err
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var serving sync.WaitGroup

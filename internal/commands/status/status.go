@@ -24,6 +24,14 @@ func NewCmd(f *factory.Factory) *cobra.Command {
 		Long: `Show every component with its desired and ready pods and its version, every node, and one verdict.
 
 The exit code is 0 only if the platform is healthy.`,
+		Example: `  # How is it, in words
+  {{ProgramName}} status
+
+  # In a script: go on only if all is well
+  {{ProgramName}} status >/dev/null || exit 1
+
+  # What is wrong, component by component
+  {{ProgramName}} status -o jsonpath='{range .components[*]}{.name}: {.trouble}{"\n"}{end}'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := out.Check(); err != nil {

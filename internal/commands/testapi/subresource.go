@@ -130,6 +130,10 @@ func (s *Server) vmCall(c *call, verb string) {
 	case "objectgraph":
 		s.graph(c)
 		return
+	case "memorydump", "removememorydump":
+		if !s.memoryDump(c, verb) {
+			return
+		}
 	case "addvolume", "removevolume", "evacuate/cancel":
 	default:
 		refuse(c.w, http.StatusNotFound, "NotFound", "the server could not find the requested resource", nil)
