@@ -39,6 +39,7 @@ import (
 	"virtctl/internal/server/handler/certs"
 	"virtctl/internal/server/handler/devices"
 	"virtctl/internal/server/handler/discovery"
+	"virtctl/internal/server/handler/hostdevices"
 	"virtctl/internal/server/handler/launchers"
 	"virtctl/internal/server/handler/metrics"
 	"virtctl/internal/server/handler/migration"
@@ -234,10 +235,11 @@ func (a *agent) enqueue(pod types.NamespacedName) {
 	}
 }
 
-func (a *agent) addReconciler(context.Context) error {
+func (a *agent) addReconciler(ctx context.Context) error {
 	r := &vmi.Reconciler{
 		NodeName: a.options.NodeName, Cache: a.manager.GetClient(), Live: a.manager.GetAPIReader(), Writer: a.manager.GetClient(),
 		Launchers: a.set, Connect: a.connect, Config: a.config, Node: a.probe, Now: time.Now, Arrivals: a.arrivals, Migrations: a.migrations,
+		Background: context.WithoutCancel(ctx), Changed: a.enqueue,
 	}
 	toPods := func(_ context.Context, obj client.Object) []reconcile.Request {
 		var requests []reconcile.Request
@@ -281,7 +283,29 @@ func (a *agent) addNode(context.Context) error {
 		Dir: filepath.Join(a.options.KubeletDir, "device-plugins"), Devices: a.devices(), Count: a.options.MaxDevices,
 		Log: a.log.WithName("devices"), Registered: agent.Registered,
 	}
-	return a.add(agent, plugins)
+	return a.add(agent, plugins, a.permitted())
+}
+
+// permitted offers the node's own devices that the administrator permits to be passed to guests.
+func (a *agent) permitted() *devices.Permitted {
+	again := make(chan struct{}, 1)
+	a.config.OnChange(func(clusterconfig.Config) {
+		select {
+		case again <- struct{}{}:
+		default: // it is on its way
+		}
+	})
+	// The container's own /dev is as it was when it started; the node's is that of its process 1.
+	nodes := []string{"/proc/1/root/dev/vfio"}
+	if buses, err := filepath.Glob("/proc/1/root/dev/bus/usb/*"); err == nil {
+		nodes = append(nodes, buses...)
+	}
+	return &devices.Permitted{
+		Dir: filepath.Join(a.options.KubeletDir, "device-plugins"), Again: again, Nodes: nodes, Log: a.log.WithName("hostdevices"),
+		Find: func() ([]devices.Offer, error) {
+			return hostdevices.Finder{Sys: "/sys"}.Find(a.config.Get().PermittedHostDevices)
+		},
+	}
 }
 
 func (a *agent) nodeLabels() map[string]string {

@@ -11,6 +11,8 @@ type Device struct {
 	Path     string
 	// Major and Minor are the device's numbers, fixed by Linux; those of a device without a major are given out by the node's kernel.
 	Major, Minor uint32
+	// On is the root directory below which Path is the node's own device, if that is not ours.
+	On string
 }
 
 // The devices, each of which any number of pods can use at once.

@@ -50,7 +50,7 @@ func (d Device) number() (uint64, error) {
 		return unix.Mkdev(d.Major, d.Minor), nil
 	}
 	var node unix.Stat_t
-	if err := unix.Stat(d.Path, &node); err != nil {
+	if err := unix.Stat(d.On+d.Path, &node); err != nil {
 		return 0, fmt.Errorf("look for the node's %s: %w", d.Path, err)
 	}
 	return node.Rdev, nil

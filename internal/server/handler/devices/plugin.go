@@ -100,7 +100,7 @@ func sameFile(registered os.FileInfo, path string) bool {
 // registerAll registers all devices. The kubelet's socket appears a moment before it answers, and dialling waits for that.
 func (m *Manager) registerAll(ctx context.Context, kubelet string) {
 	for _, d := range m.Devices {
-		if err := m.register(ctx, kubelet, d); err != nil {
+		if err := register(ctx, kubelet, socketName(d), d.Resource); err != nil {
 			m.Log.Error(err, "cannot offer a device to the kubelet", "device", d.Resource)
 			return
 		}
@@ -114,22 +114,26 @@ func socketName(d Device) string { return "kubevirt-" + d.Name + ".sock" }
 
 // serve offers one device on its socket; stop ends that.
 func (m *Manager) serve(ctx context.Context, d Device) (stop func(), err error) {
-	path := filepath.Join(m.Dir, socketName(d))
+	return serveSocket(ctx, filepath.Join(m.Dir, socketName(d)), &plugin{device: d, count: m.Count, ended: ctx}, m.Log)
+}
+
+// serveSocket answers the kubelet on a socket; stop ends that.
+func serveSocket(ctx context.Context, path string, answers v1beta1.DevicePluginServer, log logr.Logger) (stop func(), err error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("remove the old socket of %s: %w", d.Resource, err)
+		return nil, fmt.Errorf("remove the old socket %s: %w", path, err)
 	}
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("offer %s: %w", d.Resource, err)
+		return nil, fmt.Errorf("offer devices: %w", err)
 	}
 	server := grpc.NewServer()
-	v1beta1.RegisterDevicePluginServer(server, &plugin{device: d, count: m.Count, ended: ctx})
+	v1beta1.RegisterDevicePluginServer(server, answers)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := server.Serve(listener); err != nil {
-			m.Log.Error(err, "offering a device ended", "device", d.Resource)
+			log.Error(err, "offering devices ended", "socket", path)
 		}
 	}()
 	return func() {
@@ -138,7 +142,8 @@ func (m *Manager) serve(ctx context.Context, d Device) (stop func(), err error) 
 	}, nil
 }
 
-func (m *Manager) register(ctx context.Context, kubelet string, d Device) error {
+// register tells the kubelet where a resource is offered.
+func register(ctx context.Context, kubelet, endpoint, resource string) error {
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
 	conn, err := grpc.NewClient("unix://"+kubelet, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -147,10 +152,10 @@ func (m *Manager) register(ctx context.Context, kubelet string, d Device) error 
 	}
 	defer conn.Close()
 	_, err = v1beta1.NewRegistrationClient(conn).Register(ctx, &v1beta1.RegisterRequest{
-		Version: v1beta1.Version, Endpoint: socketName(d), ResourceName: d.Resource,
+		Version: v1beta1.Version, Endpoint: endpoint, ResourceName: resource,
 	}, grpc.WaitForReady(true))
 	if err != nil {
-		return fmt.Errorf("register %s: %w", d.Resource, err)
+		return fmt.Errorf("register %s: %w", resource, err)
 	}
 	return nil
 }

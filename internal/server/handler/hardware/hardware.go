@@ -92,6 +92,11 @@ const (
 	usbPrefix  = "USB_RESOURCE_"
 )
 
+// PCIVariable, MDevVariable and USBVariable are the variables in which a device plugin names what it gave of a resource.
+func PCIVariable(resource string) string  { return pciPrefix + variable(resource) }
+func MDevVariable(resource string) string { return mdevPrefix + variable(resource) }
+func USBVariable(resource string) string  { return usbPrefix + variable(resource) }
+
 // Environment reads /proc/PID/environ.
 func Environment(environ []byte) map[string]string {
 	env := map[string]string{}

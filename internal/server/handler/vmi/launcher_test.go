@@ -34,6 +34,9 @@ type played struct {
 	script  script
 	quit    context.CancelFunc
 	aborted chan struct{}
+	// ended is closed when the guest is destroyed.
+	ended   chan struct{}
+	endOnce sync.Once
 }
 
 // script makes the played launcher misbehave.
@@ -43,13 +46,15 @@ type script struct {
 	IgnorePower bool
 	// MigrationFails is what a migration away fails with.
 	MigrationFails string
+	// HoldDump makes a memory dump last until the guest ends.
+	HoldDump bool
 	// Agent gives the guest an agent.
 	Agent bool
 }
 
 func playLauncher() error {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &played{state: wire.State{State: wire.StateNone, Since: time.Now()}, quit: cancel, aborted: make(chan struct{}, 1)}
+	p := &played{state: wire.State{State: wire.StateNone, Since: time.Now()}, quit: cancel, aborted: make(chan struct{}, 1), ended: make(chan struct{})}
 	if err := json.Unmarshal([]byte(os.Getenv(playEnv)), &p.script); err != nil {
 		return err
 	}
@@ -101,7 +106,19 @@ func (p *played) handler() wire.Handler {
 			return nil
 		}),
 		wire.MethodDestroy: wire.Getter(func(context.Context) (wire.State, error) {
+			p.endOnce.Do(func() { close(p.ended) })
 			return p.become(wire.StateShutoff, wire.ReasonDestroyed), nil
+		}),
+		wire.MethodDump: wire.Action(func(ctx context.Context, _ wire.DumpRequest) error {
+			if !p.script.HoldDump {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-p.ended:
+				return &wire.Error{Code: wire.CodeConflict, Message: "the guest ended while its memory was written"}
+			}
 		}),
 		wire.MethodSuspend: wire.Getter(func(context.Context) (wire.State, error) {
 			return p.become(wire.StatePaused, wire.ReasonUser), nil

@@ -38,6 +38,8 @@ type remembered struct {
 	run *migration.Run
 	// arrived is when the guest came from another node.
 	arrived time.Time
+	// dump is the memory dump that is under way or was the last.
+	dump *dumping
 	// missed tells that a guest that has left was reported missing.
 	missed bool
 

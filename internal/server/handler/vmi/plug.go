@@ -185,31 +185,6 @@ func (s *session) heldFile(volume string) string {
 	return path.Base(layout.HeldImage)
 }
 
-// dump writes the guest's memory to the volume. A failure is final: the guest has moved on, and its user decides about another.
-func (s *session) dump(ctx context.Context, v *v1.VolumeStatus) (status.Plug, error) {
-	began := s.r.Now()
-	if v.Phase != v1.MemoryDumpVolumeInProgress {
-		o := s.observed(nil)
-		o.Plugs = map[string]status.Plug{v.Name: {Phase: v1.MemoryDumpVolumeInProgress, Reason: reasonDumping, Message: "Memory dump Volume is attached, getting memory dump"}}
-		if err := s.write(ctx, o, nil); err != nil {
-			return status.Plug{}, err
-		}
-	}
-	err := s.bring(ctx, v.Name, v.HotplugVolume.AttachPodUID)
-	if err == nil {
-		err = s.view.Peer.Client.Dump(ctx, domain.HotplugFile(v.Name))
-	}
-	p := status.Plug{
-		Phase: v1.MemoryDumpVolumeCompleted, Reason: reasonDumped, Began: began, Ended: s.r.Now(),
-		Message: fmt.Sprintf("Memory dump to volume %s has completed successfully", v.Name),
-	}
-	if err != nil {
-		p.Phase, p.Reason, p.Message = v1.MemoryDumpVolumeFailed, reasonDumpFailed, status.Bounded(err.Error())
-	}
-	ctrl.LoggerFrom(ctx).Info("memory dump", "vmi", s.ref.VMI, "volume", v.Name, "phase", p.Phase, "reason", p.Message)
-	return p, nil
-}
-
 func permit(launcher *discovery.Peer, at hotplug.Place, v hotplug.Volume, allow bool) error {
 	c := hotplug.Container{
 		Mounts: at.Mounts, Cgroup: func() ([]byte, error) { return launcher.Status("cgroup") }, Dirs: []string{at.Dir},

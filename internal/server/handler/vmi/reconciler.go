@@ -45,6 +45,9 @@ type Reconciler struct {
 	Config  *clusterconfig.Source
 	Node    Node
 	Now     func() time.Time
+	// Background ends with the process; what outlives a reconciliation runs in it and calls Changed with the launcher's pod at its end.
+	Background context.Context //nolint:containedctx // see above
+	Changed    func(pod types.NamespacedName)
 	// Migrations is this node's part in live migrations; nil turns them off.
 	Migrations *migration.Node
 

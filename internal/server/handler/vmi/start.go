@@ -153,6 +153,9 @@ func (s *session) giveDevices() error {
 			return fmt.Errorf("give %s to the launcher: %w", d.Path, err)
 		}
 	}
+	if err := s.giveHostDevices(root); err != nil {
+		return err
+	}
 	if !beneathExists(root, devices.TUN.Path) && len(s.vmi.Spec.Domain.Devices.Interfaces) > 0 {
 		return &network.InterfaceError{
 			Interface: s.vmi.Spec.Domain.Devices.Interfaces[0].Name,

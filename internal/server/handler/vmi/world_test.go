@@ -212,6 +212,7 @@ func (w *world) startHandler() {
 	w.r = &Reconciler{
 		NodeName: nodeName, Cache: w.client, Live: w.client, Writer: w.client, Launchers: w.set,
 		Config: clusterconfig.Fixed(nil), Node: fakeNode{}, Now: time.Now,
+		Background: w.t.Context(), Changed: func(pod types.NamespacedName) { changed <- pod },
 	}
 	w.reconcile()
 }
