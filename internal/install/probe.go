@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,16 +17,26 @@ import (
 // probeTime bounds one node's probe, pulling the image included.
 const probeTime = 2 * time.Minute
 
+// probesAtOnce bounds how many nodes are probed at the same time.
+const probesAtOnce = 16
+
 // ProbeNodes proves on every node that images can be mounted as volumes and whether hardware virtualization runs a guest.
 func (i *Installer) ProbeNodes(ctx context.Context) []Check {
 	nodes, err := i.dynamic.Resource(nodeResource).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return []Check{{Name: "virtualization", Verdict: Failed, Detail: err.Error()}}
 	}
-	var out []Check
-	for _, node := range nodes.Items {
-		out = append(out, i.probeNode(ctx, node.GetName()))
+	out := make([]Check, len(nodes.Items))
+	slots := make(chan struct{}, probesAtOnce)
+	var probing sync.WaitGroup
+	for n, node := range nodes.Items {
+		slots <- struct{}{}
+		probing.Go(func() {
+			defer func() { <-slots }()
+			out[n] = i.probeNode(ctx, node.GetName())
+		})
 	}
+	probing.Wait()
 	return out
 }
 

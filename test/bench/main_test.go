@@ -32,10 +32,13 @@ type bench struct {
 	table   *table
 }
 
+// instance is the name of the cluster that figures are taken on.
+const instance = "virtctl-bench"
+
 // TestFigures takes the figures in an order in which none disturbs another: the platform's idle memory before ten machines at once.
 func TestFigures(t *testing.T) {
 	c, err := cluster.New(cluster.Settings{
-		Instance: "virtctl-bench", Nodes: 1, Port: 9443, Bridge: "vkbrbench", NodeCIDR: "10.221.0.0/24", NodeCIDR6: "fd00:10:221::/64",
+		Instance: instance, Nodes: 1, Port: 9443, Bridge: "vkbrbench", NodeCIDR: "10.221.0.0/24", NodeCIDR6: "fd00:10:221::/64",
 		PodCIDR: "10.251.0.0/16", PodCIDR6: "fd00:10:251::/56", ServiceCIDR: "10.99.0.0/16", ServiceCIDR6: "fd00:10:99::/112",
 	})
 	if err != nil {
@@ -51,6 +54,7 @@ func TestFigures(t *testing.T) {
 	}{
 		{"sizes", false, (*bench).sizes},
 		{"cluster", true, (*bench).bringUp},
+		{"embedded", false, (*bench).idleCluster},
 		{"install", true, (*bench).install},
 		{"start", false, (*bench).starts},
 		{"power", false, (*bench).power},

@@ -3,11 +3,13 @@
 package bench
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -47,6 +49,27 @@ func (b *bench) weighLauncher(namespace string) {
 	b.table.note("launcher pod, MiB PSS: %s", strings.Join(parts, ", "))
 }
 
+// idleCluster weighs the whole embedded Kubernetes before anything is installed: its server and what is in its control group.
+func (b *bench) idleCluster() {
+	result := b.cluster.Command(b.ctx, "", "virt-kube", "status", "--state-dir", b.cluster.State, "-o", "json")
+	var server struct{ Pid int }
+	b.check(json.Unmarshal([]byte(result.Stdout), &server))
+	dirs := append(b.dirsOf("/virt-kube-"+instance+"/"), fmt.Sprintf("/proc/%d", server.Pid))
+	var all float64
+	sums := map[string]float64{}
+	for _, dir := range slices.Compact(slices.Sorted(slices.Values(dirs))) {
+		p, err := weigh(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		b.check(err)
+		all += p.pss
+		sums[p.program] += p.pss
+	}
+	b.table.add(figure{name: "embedded Kubernetes idle, one node, PSS", promise: 700, unit: mib, values: []float64{all}})
+	b.table.note("embedded Kubernetes, MiB PSS of %d processes: %.0f", len(dirs), sums)
+}
+
 // idleMemory weighs the platform after it has worked, with no machine left.
 func (b *bench) idleMemory() {
 	pods, err := b.client.Pods("kubevirt").List(b.ctx, client.ListOptions{})
@@ -68,14 +91,18 @@ func (b *bench) idleMemory() {
 // processDirs finds a pod's processes in /proc by their control group.
 func (b *bench) processDirs(pod types.UID) []string {
 	b.Helper()
+	return b.dirsOf("pod"+string(pod), "pod"+strings.ReplaceAll(string(pod), "-", "_"))
+}
+
+// dirsOf finds the processes in /proc whose control group's path contains one of these.
+func (b *bench) dirsOf(parts ...string) []string {
+	b.Helper()
 	groups, err := filepath.Glob("/proc/[0-9]*/cgroup")
 	b.check(err)
-	underscored := strings.ReplaceAll(string(pod), "-", "_")
 	var dirs []string
 	for _, group := range groups {
 		data, err := os.ReadFile(group)
-		text := string(data)
-		if err == nil && (strings.Contains(text, "pod"+string(pod)) || strings.Contains(text, "pod"+underscored)) {
+		if err == nil && slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(string(data), part) }) {
 			dirs = append(dirs, filepath.Dir(group))
 		}
 	}

@@ -3,10 +3,16 @@
 package e2e
 
 import (
+	"bufio"
+	"bytes"
+	"context"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 )
 
 // TestShellAndFiles: with nothing but permissions on the API, a user has a shell in a machine and moves files both ways.
@@ -42,4 +48,52 @@ func TestShellAndFiles(t *testing.T) {
 	}
 	j.want("the file that came back", string(got), text)
 	j.refused(3, `there is no virtual machine "nobody"`, "port-forward", "vm/nobody", "0:22")
+}
+
+// TestUSBDevicesReachTheGuest: what a client of USB redirection connects to is QEMU itself, which greets it.
+func TestUSBDevicesReachTheGuest(t *testing.T) {
+	j := start(t)
+	j.kubectlIn(strings.Replace(j.demo("usb"), "devices: {}", "devices: {clientPassthrough: {}}", 1), "apply", "-f", "-")
+	j.virtctl("wait", "usb", "--for", "running", "--timeout", "60s")
+	for range 2 { // a place that was used can be used again
+		j.greetedByQEMU("usb")
+	}
+}
+
+func (j *journey) greetedByQEMU(name string) {
+	j.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := shared.Program(ctx, "virtctl", "-n", j.namespace, "usbredir", name, "--no-launch")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		j.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		j.Fatal(err)
+	}
+	defer func() {
+		cancel()
+		_ = cmd.Wait()
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		j.Fatalf("usbredir says %q: %v", line, err)
+	}
+	fields := strings.Fields(line)
+	conn, err := net.Dial("tcp", fields[len(fields)-1])
+	if err != nil {
+		j.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	var said []byte
+	buffer := make([]byte, 256)
+	for !bytes.Contains(said, []byte("qemu usb-redir guest")) {
+		n, err := conn.Read(buffer)
+		if err != nil {
+			j.Fatalf("the machine greets with %q: %v", said, err)
+		}
+		said = append(said, buffer[:n]...)
+	}
 }

@@ -64,6 +64,13 @@ func (j *journey) screenshot(name string) {
 // TestInstallAgainChangesNothing: running the installer twice must not restart anything.
 func TestInstallAgainChangesNothing(t *testing.T) {
 	j := start(t)
+	// What an administrator asks before the first installation holds after it as well; a guest really ran, or could not, on every node.
+	checks := j.platform("check", "--pre")
+	for _, want := range []string{"kubernetes", "permissions", "virtualization on node01", "virtualization on node02", "storage"} {
+		if !strings.Contains(checks, want) {
+			t.Errorf("check --pre does not tell about %q:\n%s", want, checks)
+		}
+	}
 	before := j.kubectl("get", "pods", "-n", "kubevirt", "-o", "jsonpath={.items[*].metadata.uid}")
 	if out := j.platform("install"); !strings.Contains(out, "unchanged") {
 		t.Errorf("the second installation says %q", out)

@@ -14,6 +14,10 @@ func TestUpgradeInPlace(t *testing.T) {
 	j.logIn("stays")
 	node := j.nodeOf("stays")
 	qemu := j.qemu(node, "stays")
+	// Nobody removes the platform under a machine by accident.
+	if r := command(t.Context(), "", "virtctl", "uninstall", "--timeout", "30s"); r.Code != 5 || !strings.Contains(r.Stderr, "/stays") {
+		t.Fatalf("uninstall while a machine runs: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
 	next := j.anotherVersion()
 	t.Cleanup(func() { j.platform("install", "--timeout", "3m") })
 	if out := j.platform("install", "--tag", next, "--timeout", "3m"); !strings.Contains(out, next) || !strings.Contains(out, "upgraded") {
