@@ -26,7 +26,12 @@ func TestShellAndFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j.boot("shell", "--user", "root", "--ssh-key", string(public))
+	// Its probes ask the guest's agent, which the demo guest has.
+	probes := "      readinessProbe: {exec: {command: [uname, -s]}, periodSeconds: 2, timeoutSeconds: 10}\n" +
+		"      livenessProbe: {guestAgentPing: {}, periodSeconds: 3, timeoutSeconds: 10, failureThreshold: 40}\n"
+	j.kubectlIn(strings.Replace(j.demo("shell", "--user", "root", "--ssh-key", string(public)), "      domain:\n", probes+"      domain:\n", 1), "apply", "-f", "-")
+	j.virtctl("wait", "shell", "--for", "ready", "--timeout", "120s")
+	j.guestTells("shell")
 	// Host keys are made anew for each guest: nothing is remembered of them.
 	flags := []string{"-i", key, "-t", "-o StrictHostKeyChecking=no", "-t", "-o UserKnownHostsFile=/dev/null", "-t", "-o LogLevel=ERROR"}
 	remote := func(args ...string) []string { return append(args, flags...) }
@@ -95,5 +100,16 @@ func (j *journey) greetedByQEMU(name string) {
 			j.Fatalf("the machine greets with %q: %v", said, err)
 		}
 		said = append(said, buffer[:n]...)
+	}
+}
+
+// guestTells asks what only the guest's agent knows.
+func (j *journey) guestTells(name string) {
+	j.Helper()
+	j.kubectl("wait", "vmi/"+name, "--for=condition=AgentConnected", "--timeout=60s")
+	for command, want := range map[string]string{"guestosinfo": `"hostname": "` + name + `"`, "userlist": "items", "fslist": "items"} {
+		if out := j.virtctl(command, name, "-o", "json"); !strings.Contains(out, want) {
+			j.Errorf("%s does not tell %s:\n%s", command, want, out)
+		}
 	}
 }
