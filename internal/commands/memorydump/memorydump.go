@@ -31,6 +31,9 @@ The guest stands still while its memory is written. The claim stays the machine'
 func follow(ctx context.Context, c *client.Client, t client.Target, judge func(*kubevirtv1.VirtualMachineMemoryDumpRequest) (bool, error)) error {
 	last := "not begun"
 	err := c.VMs(t.Namespace).Follow(ctx, client.Named(t.Name), func(e client.Event[kubevirtv1.VirtualMachine]) (bool, error) {
+		if e.Object == nil {
+			return false, nil // the end of what there was when following began
+		}
 		if e.Type == "DELETED" {
 			return false, problem.New(problem.Hopeless, "VM %s was deleted meanwhile", t.Name)
 		}

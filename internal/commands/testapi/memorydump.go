@@ -1,8 +1,14 @@
 package testapi
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
-// memoryDump ends a dump at once: one to a claim called "full" fails.
+// dumpTime is how long a dump takes.
+const dumpTime = 100 * time.Millisecond
+
+// memoryDump ends a dump after a moment: one to a claim called "full" fails.
 func (s *Server) memoryDump(c *call, verb string) bool {
 	status := statusOf(c.vm)
 	known, _ := status["memoryDumpRequest"].(Object)
@@ -24,11 +30,20 @@ func (s *Server) memoryDump(c *call, verb string) bool {
 	if wanted.ClaimName == "" {
 		wanted.ClaimName = text(known, "claimName")
 	}
-	request := Object{"claimName": wanted.ClaimName, "phase": "Completed", "fileName": c.name + ".memory.dump"}
+	s.setDump(c.vm, Object{"claimName": wanted.ClaimName, "phase": "InProgress"})
+	end := Object{"claimName": wanted.ClaimName, "phase": "Completed", "fileName": c.name + ".memory.dump"}
 	if wanted.ClaimName == "full" {
-		request["phase"], request["message"] = "Failed", "no space left on device"
+		end["phase"], end["message"] = "Failed", "no space left on device"
 	}
-	status["memoryDumpRequest"] = request
-	s.store.put(vmBucket, c.vm)
+	time.AfterFunc(dumpTime, func() {
+		if vm, ok := s.store.get(vmBucket, c.ns, c.name); ok {
+			s.setDump(vm, end)
+		}
+	})
 	return true
+}
+
+func (s *Server) setDump(vm, request Object) {
+	statusOf(vm)["memoryDumpRequest"] = request
+	s.store.put(vmBucket, vm)
 }
