@@ -59,6 +59,8 @@ type Result struct {
 // Options say what to probe.
 type Options struct {
 	Out string
+	// Report is a file for a Summary, for example a container's termination message; none if empty.
+	Report string
 	// Kernel is booted to try KVM, with an initrd of our own unless Initrd is set, which must print Marker.
 	Kernel, Initrd string
 	KVMTimeout     time.Duration
@@ -85,7 +87,38 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("write the probe's result: %w", err)
 	}
-	return replace(filepath.Join(o.Out, ResultFile), raw)
+	if err := replace(filepath.Join(o.Out, ResultFile), raw); err != nil {
+		return err
+	}
+	return o.report(result)
+}
+
+// Summary is the part of a Result that `virtctl check --pre` shows.
+type Summary struct {
+	KVM    bool   `json:"kvm"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// maxReason keeps a summary below the 4096 bytes of a termination message, escapes included.
+const maxReason = 500
+
+// report writes a summary. The file exists already and is somebody's mount: it is not replaced.
+func (o Options) report(result Result) error {
+	if o.Report == "" {
+		return nil
+	}
+	s := Summary{KVM: result.KVM, Reason: result.Reason}
+	if len(s.Reason) > maxReason {
+		s.Reason = s.Reason[:maxReason]
+	}
+	raw, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("report the probe's result: %w", err)
+	}
+	if err := os.WriteFile(o.Report, raw, 0o600); err != nil {
+		return fmt.Errorf("report the probe's result: %w", err)
+	}
+	return nil
 }
 
 func (o Options) tryKVM(ctx context.Context, reaper *process.Reaper, result *Result) (bool, string) {

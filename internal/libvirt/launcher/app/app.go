@@ -106,6 +106,7 @@ func runProbe(ctx context.Context, streams Streams, args []string) error {
 	o := probe.Options{Stderr: streams.Stderr}
 	flags := newFlags("probe")
 	flags.StringVar(&o.Out, "out", "", "directory for what is found")
+	flags.StringVar(&o.Report, "report", "", "file for a summary, such as a container's termination message")
 	flags.StringVar(&o.Kernel, "kvm-kernel", probe.DefaultKernel, "kernel to try KVM with")
 	flags.StringVar(&o.Initrd, "kvm-initrd", "", "initrd to try KVM with; it must print "+fmt.Sprintf("%q", probe.Marker))
 	flags.DurationVar(&o.KVMTimeout, "kvm-timeout", probe.DefaultKVMTimeout, "how long the guest may take to its first program")
