@@ -111,7 +111,7 @@ func termination(pod *unstructured.Unstructured) string {
 
 // probePod mounts the launcher image into itself, so that image volumes are proven as well.
 func (i *Installer) probePod(node string) *corev1.Pod {
-	privileged := true
+	privileged, root := true, int64(0) // what virt-handler's own probe is; the image's user may not open /dev/kvm
 	image := i.Registry + "/virt-launcher:" + i.Tag
 	return &corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
@@ -121,7 +121,7 @@ func (i *Installer) probePod(node string) *corev1.Pod {
 			Containers: []corev1.Container{{
 				Name: "probe", Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
 				Command:                  []string{"/usr/bin/virt-launcher", "probe", "--out=/probe", "--report=/dev/termination-log"},
-				SecurityContext:          &corev1.SecurityContext{Privileged: &privileged},
+				SecurityContext:          &corev1.SecurityContext{Privileged: &privileged, RunAsUser: &root},
 				TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 				VolumeMounts: []corev1.VolumeMount{
 					{Name: "probe", MountPath: "/probe"}, {Name: "image", MountPath: "/image", ReadOnly: true},
