@@ -122,7 +122,7 @@ func TestMachineReboot(t *testing.T) {
 	j.kubectlIn(j.demo("always"), "apply", "-f", "-")
 	j.kubectlIn(j.demo("once", "--run-strategy", "Once"), "apply", "-f", "-")
 	j.virtctl("wait", "always", "once", "--for", "running", "--timeout", "90s")
-	before := j.kubectl("get", "vmi", "always", "-o", "jsonpath={.metadata.uid}")
+	before := j.kubectl("get", "vmi/always", "-o", "jsonpath={.metadata.uid}")
 	var server struct{ Pid int }
 	if err := json.Unmarshal([]byte(j.kube("status", "-o", "json")), &server); err != nil {
 		t.Fatal(err)
@@ -133,10 +133,7 @@ func TestMachineReboot(t *testing.T) {
 	if err := shared.Up(); err != nil {
 		t.Fatal(err)
 	}
-	r := j.kubectlTry("", "wait", "vm/always", "--for=jsonpath={.status.ready}=true", "--timeout=120s")
-	if after := j.kubectl("get", "vmi", "always", "-o", "jsonpath={.metadata.uid}"); r.Code != 0 || after == before {
-		t.Errorf("the machine did not come back: %s, before %s\n%s", after, before, r.Stderr)
-	}
+	j.awaitAnother("vmi/always", before)
 	j.virtctl("wait", "always", "--for", "running", "--timeout", "90s")
 	j.awaitField("vmi/once", ".status.phase", "Failed", time.Minute)
 	j.kubectl("wait", "pods", "--all", "-n", "kubevirt", "--for=condition=Ready", "--timeout=120s")

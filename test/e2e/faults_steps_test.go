@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"os/exec"
@@ -121,4 +122,30 @@ func (j *journey) going(objects ...string) func() {
 // pinned is a manifest whose machine runs on one node.
 func pinned(manifest, node string) string {
 	return strings.Replace(manifest, "      domain:\n", "      nodeSelector:\n        kubernetes.io/hostname: "+node+"\n      domain:\n", 1)
+}
+
+// awaitAnother waits until an object of this name with another UID is there. An object that is as it was before may be all that is seen at
+// first: after a restart of the control plane nobody has looked at it yet.
+func (j *journey) awaitAnother(object, before string) {
+	j.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), stepTime)
+	defer cancel()
+	cmd := shared.Program(ctx, "kubectl", "-n", j.namespace, "get", object, "--watch", "-o", `jsonpath={.metadata.uid}{"\n"}`)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		j.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		j.Fatal(err)
+	}
+	defer func() {
+		cancel()
+		_ = cmd.Wait()
+	}()
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if uid := strings.TrimSpace(lines.Text()); uid != "" && uid != before {
+			return
+		}
+	}
+	j.Fatalf("%s is still %s", object, before)
 }
