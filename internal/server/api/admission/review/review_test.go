@@ -1,6 +1,7 @@
 package review
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -156,6 +158,29 @@ func TestVMsOfMissingTypesCanBeStopped(t *testing.T) {
 	}
 	if answer := ask(t, s, admission.ValidateVM, update(t, before, `{"spec":{"template":{"spec":{"hostname":"a"}}}}`, "alice")); answer.Allowed {
 		t.Error("a change was accepted")
+	}
+}
+
+// later is an Expander of a cluster in which what VMs refer to does not exist yet.
+type later struct{ gone }
+
+func (later) Expand(context.Context, *v1.VirtualMachine) (*v1.VirtualMachine, error) {
+	return nil, &apierrors.StatusError{ErrStatus: metav1.Status{Code: http.StatusUnprocessableEntity, Details: &metav1.StatusDetails{
+		Causes: []metav1.StatusCause{{Type: metav1.CauseTypeFieldValueNotFound, Field: "spec.instancetype", Message: "not found"}},
+	}}}
+}
+
+// A VM and its instance type may be applied in any order; what is wrong with the VM itself is refused all the same.
+func TestVMsMayComeBeforeTheirTypes(t *testing.T) {
+	s := testServer(t)
+	s.Expander = later{}
+	raw := merge(t, plainVM, `{"spec":{"instancetype":{"name":"x","kind":"virtualmachineinstancetype"},"template":{"spec":{"domain":{"memory":null}}}}}`)
+	if answer := ask(t, s, admission.ValidateVM, createRequest(raw, "alice")); !answer.Allowed {
+		t.Error(answer.Result.Message)
+	}
+	wrong := merge(t, string(raw), `{"spec":{"template":{"spec":{"domain":{"devices":{"disks":[{"name":"none"}]}}}}}}`)
+	if answer := ask(t, s, admission.ValidateVM, createRequest(wrong, "alice")); answer.Allowed {
+		t.Error("a disk without a volume was accepted")
 	}
 }
 
