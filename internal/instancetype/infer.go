@@ -36,6 +36,10 @@ func Infer(ctx context.Context, reader client.Reader, vm *v1.VirtualMachine) err
 		case err != nil:
 			vm.Spec.Instancetype = nil
 		default:
+			if p := m.InferFromVolumeFailurePolicy; p != nil && *p == v1.IgnoreInferFromVolumeFailure && vm.Spec.Template != nil {
+				// The memory was for the case that nothing can be inferred (contract).
+				vm.Spec.Template.Spec.Domain.Memory = nil
+			}
 			vm.Spec.Instancetype = &v1.InstancetypeMatcher{Name: name, Kind: cmp.Or(kind, api.ClusterSingularResourceName), RevisionName: m.RevisionName}
 		}
 	}

@@ -61,6 +61,7 @@ func TestInfer(t *testing.T) {
 		{"template", volume("new"), &v1.DataVolumeTemplateSpec{ObjectMeta: meta("", "new", labels("of-template"))}, nil, "of-template"},
 		{"template's claim", volume("new"), &v1.DataVolumeTemplateSpec{ObjectMeta: meta("", "new", nil), Spec: fromClaim}, nil, "of-golden"},
 		{"template's data source", volume("new"), &v1.DataVolumeTemplateSpec{ObjectMeta: meta("", "new", nil), Spec: fromSource}, nil, "of-golden"},
+		{"claim, failures ignored", claim("claim"), nil, &ignore, "of-claim"},
 		{"no label", claim("plain"), nil, nil, "!has the label"},
 		{"no label, ignored", claim("plain"), nil, &ignore, ""},
 		{"no claim", claim("nowhere"), nil, nil, "!has the label"},
@@ -73,8 +74,13 @@ func TestInfer(t *testing.T) {
 		}
 		vm.Spec.Instancetype = &v1.InstancetypeMatcher{InferFromVolume: "root", InferFromVolumeFailurePolicy: c.policy}
 		vm.Spec.Preference = &v1.PreferenceMatcher{InferFromVolume: "root", InferFromVolumeFailurePolicy: c.policy}
+		vm.Spec.Template.Spec.Domain.Memory = &v1.Memory{}
 		err := Infer(context.Background(), client.Reader(reader), vm)
 		it, p := vm.Spec.Instancetype, vm.Spec.Preference
+		// Memory beside an inference that may fail is for its failure.
+		if kept := vm.Spec.Template.Spec.Domain.Memory != nil; kept == (c.policy == &ignore && c.want != "") {
+			t.Errorf("%s: memory kept: %v", c.what, kept)
+		}
 		switch {
 		case strings.HasPrefix(c.want, "!"):
 			if err == nil || !strings.Contains(err.Error(), c.want[1:]) {
