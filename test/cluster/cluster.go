@@ -85,6 +85,9 @@ func (c *Cluster) Install() error {
 // Down stops the cluster and removes all it stored.
 func (c *Cluster) Down() error { return c.Kube("down", "--state-dir", c.State, "--purge") }
 
+// NodeCIDR is the network of the nodes; this machine has its first address.
+func (c *Cluster) NodeCIDR() string { return c.settings.NodeCIDR }
+
 // AuditLog is the file in which the API server writes every request.
 func (c *Cluster) AuditLog() string { return filepath.Join(c.State, "logs/audit.log") }
 

@@ -19,9 +19,6 @@ import (
 	"virtctl/internal/images"
 )
 
-// hostAddress is this machine as the pods of the cluster see it.
-const hostAddress = "10.220.0.1"
-
 // guestDisk writes the demo guest's disk, a qcow2 image, to a file.
 func (j *journey) guestDisk() string {
 	j.Helper()
@@ -45,7 +42,7 @@ func (j *journey) guestDisk() string {
 // serve offers a handler to the pods of the cluster and returns its URL.
 func (j *journey) serve(handler http.Handler) string {
 	j.Helper()
-	listener, err := net.Listen("tcp", hostAddress+":0")
+	listener, err := net.Listen("tcp", hostAddress()+":0")
 	if err != nil {
 		j.Fatal(err)
 	}

@@ -3,7 +3,7 @@
 // Package e2e walks the users' journeys on a real cluster of this machine with real virtual machines.
 //
 // It starts an embedded cluster of its own, beside any other, and takes it away at the end. VIRTCTL_E2E_KEEP=1 leaves it running and
-// uses it again next time.
+// uses it again next time. VIRTCTL_E2E_SLOT=1 to 9 gives it another name and other addresses, for several runs at once.
 package e2e
 
 import (
@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 
 	"virtctl/test/cluster"
@@ -29,11 +31,11 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
-	shared, err = cluster.New(cluster.Settings{
-		Instance: "virtctl-e2e", Nodes: 2, Port: 8443, Bridge: "vkbre2e", NodeCIDR: "10.220.0.0/24", NodeCIDR6: "fd00:10:220::/64",
-		PodCIDR: "10.250.0.0/16", PodCIDR6: "fd00:10:250::/56", ServiceCIDR: "10.98.0.0/16", ServiceCIDR6: "fd00:10:98::/112",
-	})
+	settings, err := settings(os.Getenv("VIRTCTL_E2E_SLOT"))
 	if err != nil {
+		return 1, err
+	}
+	if shared, err = cluster.New(settings); err != nil {
 		return 1, err
 	}
 	keep := os.Getenv("VIRTCTL_E2E_KEEP") != ""
@@ -50,6 +52,30 @@ func run(m *testing.M) (code int, err error) {
 	}
 	return m.Run(), nil
 }
+
+// settings are the cluster's name and addresses: those of a slot do not meet another's.
+func settings(slot string) (cluster.Settings, error) {
+	if slot == "" {
+		slot = "0"
+	}
+	n, err := strconv.ParseUint(slot, 10, 8)
+	if err != nil || n > 9 {
+		return cluster.Settings{}, fmt.Errorf("VIRTCTL_E2E_SLOT is %q, not 0 to 9", slot)
+	}
+	name := "e2e"
+	if n > 0 {
+		name += slot
+	}
+	return cluster.Settings{
+		Instance: "virtctl-" + name, Nodes: 2, Port: 8443 + 20*int(n), Bridge: "vkbr" + name,
+		NodeCIDR: fmt.Sprintf("10.220.%d.0/24", n), NodeCIDR6: fmt.Sprintf("fd00:10:220:%d::/64", n),
+		PodCIDR: fmt.Sprintf("10.%d.0.0/16", 250-10*n), PodCIDR6: fmt.Sprintf("fd00:10:250:%d00::/56", n),
+		ServiceCIDR: fmt.Sprintf("10.98.%d.0/24", n), ServiceCIDR6: fmt.Sprintf("fd00:10:98:%d::/112", n),
+	}, nil
+}
+
+// hostAddress is this machine as the pods of the cluster see it: the gateway of its nodes.
+func hostAddress() string { return strings.TrimSuffix(shared.NodeCIDR(), "0/24") + "1" }
 
 // command runs one of the project's programs against the cluster, as a CI pipeline would.
 func command(ctx context.Context, stdin, program string, args ...string) cluster.Result {
