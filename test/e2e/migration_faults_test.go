@@ -22,16 +22,26 @@ type traveller struct {
 // slow boots a machine and gives it a policy: its memory goes over at the speed given, the rest is as in settings.
 func slow(t *testing.T, speed string, settings ...string) *traveller {
 	t.Helper()
-	v := &traveller{journey: start(t), name: "mover"}
+	v := &traveller{journey: start(t)}
 	policy := fmt.Sprintf(`{"apiVersion":"migrations.kubevirt.io/v1alpha1","kind":"MigrationPolicy","metadata":{"name":%[1]q},
 "spec":{"bandwidthPerMigration":%[2]q,"selectors":{"virtualMachineInstanceSelector":{"e2e":%[1]q}}%[3]s}}`,
 		v.namespace, speed, strings.Join(append([]string{""}, settings...), ","))
 	v.kubectlIn(policy, "apply", "-f", "-")
 	t.Cleanup(func() { v.kubectl("delete", "migrationpolicy", v.namespace) })
-	v.journey.boot(v.name, "--network", "pod")
+	v = bootTraveller(v.journey)
 	v.kubectl("label", "vmi", v.name, "e2e="+v.namespace)
+	return v
+}
+
+// bootTraveller boots a machine that counts on a disk which both nodes share.
+func bootTraveller(j *journey) *traveller {
+	j.Helper()
+	v := &traveller{journey: j, name: "mover"}
+	v.claim("counter", "ReadWriteMany", "shared", "16Mi")
+	v.journey.boot(v.name, "--network", "pod", "--volume-pvc", "src:counter")
 	v.boot = v.bootID(v.name)
 	v.from = v.node(v.name)
+	v.startCounter()
 	return v
 }
 
@@ -62,6 +72,7 @@ func (v *traveller) goesOn(node string) {
 	if n := len(processes("guest=" + v.namespace + "_" + v.name + ",")); n != 1 {
 		v.Errorf("%d QEMUs run the guest", n)
 	}
+	v.countsAlone()
 }
 
 // processes finds processes of this machine, which all its nodes share, by what is in their command line.
@@ -123,7 +134,9 @@ func TestNoOtherNode(t *testing.T) {
 	if r := v.try("", "migrate", v.name, "--dry-run"); r.Code != 5 || !strings.Contains(r.Stdout, "no node can take it") || !strings.Contains(r.Stdout, "it is cordoned") {
 		t.Errorf("the dry run: %+v", r)
 	}
-	v.refused(6, "is Scheduling", "migrate", v.name, "--to-node", "unknown-node", "--wait", "--timeout", "8s")
+	v.refused(3, "there is no node unknown-node", "migrate", v.name, "--to-node", "unknown-node")
+	v.refused(5, "runs on node "+v.from+" already", "migrate", v.name, "--to-node", v.from)
+	v.refused(6, "is Scheduling", "migrate", v.name, "--wait", "--timeout", "8s")
 	v.virtctl("migrate-cancel", v.name, "--wait", "--timeout", "60s")
 	v.goesOn(v.from)
 }

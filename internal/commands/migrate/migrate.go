@@ -89,6 +89,9 @@ func Run(ctx context.Context, f *factory.Factory, opts *Options, args []string) 
 		Kind: target.VM, Infinitive: "migrate",
 		Request: action.Scheduled("migrate"), Wish: action.WouldBe("migrate"), Outcome: show.outcome, Object: show.object,
 		Do: func(ctx context.Context, c *client.Client, t client.Target) (client.Target, error) {
+			if err := possible(ctx, c, t, opts.ToNode); err != nil {
+				return t, err
+			}
 			return t, c.Migrate(ctx, t.Namespace, t.Name, &kubevirtv1.MigrateOptions{AddedNodeSelector: selector})
 		},
 		Prepare: func(ctx context.Context, c *client.Client, t client.Target) (action.Wait, error) {

@@ -1,0 +1,59 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+)
+
+// claim makes a claim of block storage.
+func (j *journey) claim(name, access, class, size string) {
+	j.Helper()
+	j.kubectlIn(fmt.Sprintf(`{"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"name":%q},"spec":{"accessModes":[%q],
+"storageClassName":%q,"volumeMode":"Block","resources":{"requests":{"storage":%q}}}}`, name, access, class, size), "apply", "-f", "-")
+}
+
+// startCounter lets the guest count on the disk that both nodes share, as fast as it can.
+func (v *traveller) startCounter() {
+	v.Helper()
+	v.pipe("\n(n=0; while :; do n=$((n+1)); echo count $n | dd of=/dev/sdb bs=512 count=1 conv=sync,fsync 2>/dev/null; done) & echo $! > /tmp/counter\n",
+		"console", v.name, "--timeout", "20s")
+}
+
+// count is what stands on the shared disk.
+func (v *traveller) count() string {
+	v.Helper()
+	volume := v.kubectl("get", "pvc", "counter", "-o", "jsonpath={.spec.volumeName}")
+	file, err := os.Open(v.kubectl("get", "pv", volume, "-o", "jsonpath={.spec.local.path}"))
+	if err != nil {
+		v.Fatal(err)
+	}
+	defer file.Close()
+	block := make([]byte, 512)
+	if _, err := file.ReadAt(block, 0); err != nil {
+		v.Fatal(err)
+	}
+	return strings.TrimSpace(string(bytes.TrimRight(block, "\x00")))
+}
+
+var counted = regexp.MustCompile(`count [0-9]+`)
+
+// countsAlone proves that no second QEMU runs the guest: when its counter is stopped, the shared disk stands still at what the guest says.
+func (v *traveller) countsAlone() {
+	v.Helper()
+	ask := "\nkill $(cat /tmp/counter); sync; dd if=/dev/sdb bs=512 count=1 iflag=direct 2>/dev/null; echo\n"
+	said := counted.FindAllString(v.pipe(ask, "console", v.name, "--timeout", "20s"), -1)
+	if len(said) == 0 {
+		v.Fatalf("the guest does not say how far it counted; the disk has %q", v.count())
+	}
+	first := v.count()
+	v.want("what the guest reads on the shared disk", said[len(said)-1], first)
+	// A guest elsewhere would have counted on while this one answers once more.
+	v.pipe("\necho still here\n", "console", v.name, "--timeout", "20s")
+	v.want("the shared disk when the guest does not count", v.count(), first)
+	v.startCounter()
+}
