@@ -5,7 +5,9 @@ package playednode
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,6 +19,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"virtctl/internal/libvirt/layout"
+	"virtctl/internal/libvirt/wire"
+	"virtctl/internal/server/handler/status"
 )
 
 // workers play several machines at once, as several nodes do; what belongs to one machine keeps its order.
@@ -153,13 +157,25 @@ func (p *player) podRuns(ctx context.Context, pod *corev1.Pod) {
 	}
 }
 
-// guestRuns is virt-handler's one write.
+// guestRuns is virt-handler's one write, of what it would have seen.
 func (p *player) guestRuns(ctx context.Context, pod *corev1.Pod) {
-	owner, node := metav1.GetControllerOf(pod), pod.Spec.NodeName
-	patch := fmt.Sprintf(`{"metadata":{"uid":%q,"labels":{"kubevirt.io/nodeName":%q}},"status":{"phase":"Running","nodeName":%q,"activePods":{%q:%q}}}`,
-		owner.UID, node, node, pod.UID, node)
-	vmi := &v1.VirtualMachineInstance{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: owner.Name}}
-	p.tell(ctx, client.IgnoreNotFound(p.client.Patch(ctx, vmi, client.RawPatch(types.MergePatchType, []byte(patch)))))
+	vmi := &v1.VirtualMachineInstance{}
+	key := client.ObjectKey{Namespace: pod.Namespace, Name: metav1.GetControllerOf(pod).Name}
+	if err := p.client.Get(ctx, key, vmi); err != nil {
+		p.tell(ctx, client.IgnoreNotFound(err))
+		return
+	}
+	after := vmi.DeepCopy()
+	seen := &status.Observed{
+		Now: time.Now(), Node: pod.Spec.NodeName, PodUID: pod.UID, State: wire.State{State: wire.StateRunning}, Launcher: status.LauncherOf(pod),
+	}
+	status.Apply(vmi, &after.Status, seen)
+	after.Labels = maps.Clone(after.Labels)
+	if after.Labels == nil {
+		after.Labels = map[string]string{}
+	}
+	maps.Copy(after.Labels, seen.Labels())
+	p.tell(ctx, client.IgnoreNotFound(p.client.Patch(ctx, after, client.MergeFrom(vmi))))
 }
 
 // guestEnds is what virt-handler, the launcher and kubelet make of a deleted VMI.

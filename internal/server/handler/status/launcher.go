@@ -1,12 +1,16 @@
 package status
 
 import (
+	"strconv"
+
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	v1 "kubevirt.io/api/core/v1"
+
+	"virtctl/internal/libvirt/layout"
 )
 
 // Launcher is what a status tells of the pod that the guest runs in. virt-controller writes the same when it gets to it; told together
@@ -19,6 +23,20 @@ type Launcher struct {
 	Overhead int64
 	// Probed tells that the pod is ready when a probe says so, and not as soon as its guest runs.
 	Probed bool
+}
+
+// LauncherOf is what a status tells of a pod.
+func LauncherOf(pod *corev1.Pod) Launcher {
+	l := Launcher{Created: pod.CreationTimestamp, QOSClass: pod.Status.QOSClass}
+	if bytes, err := strconv.ParseInt(pod.Annotations[v1.MemoryOverheadAnnotationBytes], 10, 64); err == nil {
+		l.Overhead = bytes
+	}
+	for i := range pod.Spec.Containers {
+		if c := &pod.Spec.Containers[i]; c.Name == layout.ComputeContainer {
+			l.Image, l.Probed = c.Image, c.ReadinessProbe != nil
+		}
+	}
+	return l
 }
 
 // setLauncher adds what is known of the pod. Only the image changes in a machine's life: with a migration.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,7 +11,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"virtctl/internal/libvirt/domain"
-	"virtctl/internal/libvirt/layout"
 	"virtctl/internal/libvirt/wire"
 	"virtctl/internal/network"
 	"virtctl/internal/server/handler/devices"
@@ -178,26 +176,12 @@ func (s *session) observed(failure error) *status.Observed {
 	o := &status.Observed{
 		Now: s.r.Now(), Node: s.r.NodeName, PodUID: s.ref.PodUID, State: *s.view.State, Domain: s.mem.domain,
 		Agent: s.view.Agent, Guest: s.view.Guest, AgentPending: !s.view.Agent && (s.view.State.AgentConnected || s.agentDue() > 0),
-		HostModel: s.hostModel(), Failure: failure, Launcher: s.launcherPod(),
+		HostModel: s.hostModel(), Failure: failure, Launcher: status.LauncherOf(s.pod),
 	}
 	if s.mem.plan != nil {
 		o.Plan = *s.mem.plan
 	}
 	return o
-}
-
-// launcherPod is what the status tells of our pod.
-func (s *session) launcherPod() status.Launcher {
-	l := status.Launcher{Created: s.pod.CreationTimestamp, QOSClass: s.pod.Status.QOSClass}
-	if bytes, err := strconv.ParseInt(s.pod.Annotations[v1.MemoryOverheadAnnotationBytes], 10, 64); err == nil {
-		l.Overhead = bytes
-	}
-	for i := range s.pod.Spec.Containers {
-		if c := &s.pod.Spec.Containers[i]; c.Name == layout.ComputeContainer {
-			l.Image, l.Probed = c.Image, c.ReadinessProbe != nil
-		}
-	}
-	return l
 }
 
 // hostModel tells whether the guest can get its host-model CPU on another node. A guest without hardware virtualization has a CPU
