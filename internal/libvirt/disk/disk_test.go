@@ -222,7 +222,11 @@ func TestConfigVolumeBecomesAnISO(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	facts := f.one(t, wire.DiskSpec{Kind: wire.DiskISO, Label: "cfgdata", Source: filepath.Join(f.dir, "cm")})
+	image := filepath.Join(f.dir, "config-map-disks", "v.iso")
+	facts := f.one(t, wire.DiskSpec{Kind: wire.DiskISO, Label: "cfgdata", Source: filepath.Join(f.dir, "cm"), Image: image})
+	if facts.Path != image {
+		t.Errorf("the image is %s, wanted %s", facts.Path, image)
+	}
 	if got := f.extract(t, facts.Path); got["app.conf"] != "conf" || got["sub/x"] != "nested" || len(got) != 2 {
 		t.Fatalf("files: %q", got)
 	}

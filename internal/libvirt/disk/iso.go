@@ -31,7 +31,10 @@ const (
 
 // isoDisk makes an image unless it exists: its content may not change under a running guest.
 func (m Maker) isoDisk(spec wire.DiskSpec) (wire.DiskFacts, error) {
-	out := filepath.Join(m.ISODir, spec.Name+".iso")
+	out := spec.Image
+	if out == "" {
+		out = filepath.Join(m.ISODir, spec.Name+".iso")
+	}
 	if _, err := os.Lstat(out); errors.Is(err, os.ErrNotExist) {
 		files, err := isoFiles(spec)
 		if err != nil {

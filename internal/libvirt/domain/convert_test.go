@@ -99,7 +99,10 @@ func prepared(specs []wire.DiskSpec) map[string]wire.DiskFacts {
 		case wire.DiskEmpty:
 			fact.Path, fact.Format = layout.Disk(spec.Name), "qcow2"
 		case wire.DiskISO:
-			fact.Path, fact.ReadOnly = layout.ISO(spec.Name), true
+			fact.Path, fact.ReadOnly = spec.Image, true
+			if fact.Path == "" {
+				fact.Path = layout.ISO(spec.Name)
+			}
 		case wire.DiskBlock:
 			fact.Block = true
 		}

@@ -225,19 +225,20 @@ func hostDisk(spec *wire.DiskSpec, host *v1.HostDisk, at *field.Path, opts DiskO
 
 // projectedDisk describes the volumes whose files become an ISO image.
 func projectedDisk(spec *wire.DiskSpec, volume *v1.Volume, at *field.Path) error {
-	spec.Kind, spec.Label, spec.Source = wire.DiskISO, labelConfig, layout.Projected(volume.Name)
 	source := &volume.VolumeSource
 	var label string
+	var kind layout.Source
 	switch {
 	case source.ConfigMap != nil:
-		label = source.ConfigMap.VolumeLabel
+		kind, label = layout.ConfigMap, source.ConfigMap.VolumeLabel
 	case source.Secret != nil:
-		label = source.Secret.VolumeLabel
+		kind, label = layout.Secret, source.Secret.VolumeLabel
 	case source.DownwardAPI != nil:
-		label = source.DownwardAPI.VolumeLabel
+		kind, label = layout.DownwardAPI, source.DownwardAPI.VolumeLabel
 	case source.ServiceAccount != nil:
+		kind = layout.ServiceAccount
 	case source.Sysprep != nil:
-		label = labelSysprep
+		kind, label = layout.Sysprep, labelSysprep
 	case source.DownwardMetrics != nil:
 		return invalid(at.Child("downwardMetrics"), "downward metrics as a disk are not available; remove the disk")
 	case source.MemoryDump != nil:
@@ -247,6 +248,8 @@ func projectedDisk(spec *wire.DiskSpec, volume *v1.Volume, at *field.Path) error
 	default:
 		return invalid(at, "the volume has no source this version knows; give it one, for example containerDisk")
 	}
+	spec.Kind, spec.Label = wire.DiskISO, labelConfig
+	spec.Source, spec.Image = layout.Projected(kind, volume.Name), layout.ProjectedISO(kind, volume.Name)
 	if label == "" {
 		return nil
 	}

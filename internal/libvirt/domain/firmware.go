@@ -143,7 +143,7 @@ func (b *builder) acpiTables() error {
 			return invalid(at.Child(table.field), "no secret volume is named %q", table.volume)
 		}
 		acpi.Tables = append(acpi.Tables, libvirtxml.DomainACPITable{
-			Type: table.kind, Path: path.Join(layout.Projected(table.volume), table.kind+".bin"),
+			Type: table.kind, Path: path.Join(layout.Projected(layout.Secret, table.volume), table.kind+".bin"),
 		})
 	}
 	if len(acpi.Tables) > 0 {

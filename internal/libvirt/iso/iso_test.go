@@ -2,6 +2,7 @@ package iso
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -116,6 +117,25 @@ func BenchmarkWrite(b *testing.B) {
 	for b.Loop() {
 		if err := Write(&bytes.Buffer{}, "cidata", time.Now(), sample()[:3]); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// Storage with blocks of 4 KiB cannot hold half of one.
+func TestAnImageEndsAtFourKiB(t *testing.T) {
+	var files []File
+	for i := range 5 {
+		files = append(files, File{Path: fmt.Sprintf("f%d", i), Content: []byte("x")})
+		var out bytes.Buffer
+		if err := Write(&out, "cfgdata", time.Unix(0, 0), files); err != nil {
+			t.Fatal(err)
+		}
+		if size := out.Len(); size%4096 != 0 {
+			t.Errorf("with %d files it has %d bytes", len(files), size)
+		}
+		// ECMA-119, 8.4.8: the size the image says it has.
+		if said := binary.LittleEndian.Uint32(out.Bytes()[16*2048+80:]); int(said)*2048 != out.Len() {
+			t.Errorf("with %d files it says %d sectors and has %d bytes", len(files), said, out.Len())
 		}
 	}
 }

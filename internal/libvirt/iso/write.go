@@ -13,6 +13,7 @@ import (
 const (
 	sector = 2048
 	// padding ends every image, as the usual programs do: drives and small readers (busybox) read ahead of what they want.
+	// The end is at a whole 4 KiB, for storage with blocks of that size.
 	padding = 150
 )
 
@@ -35,6 +36,7 @@ type image struct {
 	continuation       uint32
 	continuationLength uint32
 	total              uint32
+	tail               uint32 // empty sectors at the end
 }
 
 // Write writes an image with files.
@@ -85,7 +87,8 @@ func (img *image) layout() {
 			}
 		}
 	}
-	img.total = next + padding
+	img.tail = padding + (next+padding)%2
+	img.total = next + img.tail
 }
 
 // order lists directories as the path table wants them: by depth, parent and identifier.
@@ -267,7 +270,7 @@ func (img *image) write(w io.Writer) error {
 			}
 		}
 	}
-	parts = append(parts, make([]byte, padding*sector))
+	parts = append(parts, make([]byte, img.tail*sector))
 	zeros := make([]byte, sector)
 	for _, p := range parts {
 		if _, err := w.Write(p); err != nil {

@@ -26,7 +26,7 @@ const (
 	ConfigDir  = PrivateDir + "/config"
 	// TempDir is TMPDIR. Programs that insist on /tmp (swtpm_setup) find it there by a link in the image.
 	TempDir = PrivateDir + "/tmp"
-	// DiskDir holds overlays and empty disks, ISODir generated images, NVRAMDir firmware variables.
+	// DiskDir holds overlays and empty disks, ISODir cloud-init's images, NVRAMDir firmware variables.
 	DiskDir  = PrivateDir + "/disks"
 	ISODir   = PrivateDir + "/iso"
 	NVRAMDir = PrivateDir + "/nvram"
@@ -81,8 +81,34 @@ func BlockDevice(volume string) string { return path.Join("/dev", volume) }
 // CloudInit is where a cloud-init volume's Secrets are mounted: userdata and networkdata below it.
 func CloudInit(volume string) string { return path.Join(PrivateDir, "cloud-init", volume) }
 
-// Projected is where a configMap, secret, serviceAccount, downwardAPI or sysprep volume is mounted.
-func Projected(volume string) string { return path.Join(PrivateDir, "projected", volume) }
+// Source is a kind of volume whose files become an image. Where the files are mounted and where the image is made is contract: what
+// looks into launcher pods from outside (upstream's own tests do) expects them there.
+type Source string
+
+// The kinds. A VirtualMachineInstance has at most one serviceAccount volume.
+const (
+	ConfigMap      Source = "config-map"
+	Secret         Source = "secret"
+	DownwardAPI    Source = "downwardapi"
+	Sysprep        Source = "sysprep"
+	ServiceAccount Source = "service-account"
+)
+
+// Projected is where a volume's files are mounted. A service account's are where every program looks for them.
+func Projected(kind Source, volume string) string {
+	if kind == ServiceAccount {
+		return "/var/run/secrets/kubernetes.io/serviceaccount"
+	}
+	return path.Join(PrivateDir, string(kind), volume)
+}
+
+// ProjectedISO is the image made of a volume's files.
+func ProjectedISO(kind Source, volume string) string {
+	if kind == ServiceAccount {
+		return path.Join(PrivateDir, "service-account-disk", "service-account.iso")
+	}
+	return path.Join(PrivateDir, string(kind)+"-disks", volume+".iso")
+}
 
 // AccessCredential is where an access credential's Secret is mounted.
 func AccessCredential(secret string) string {
@@ -92,7 +118,7 @@ func AccessCredential(secret string) string {
 // Disk is an overlay or an empty disk made by the launcher.
 func Disk(volume string) string { return path.Join(DiskDir, volume+".qcow2") }
 
-// ISO is an image made by the launcher.
+// ISO is a cloud-init image made by the launcher.
 func ISO(volume string) string { return path.Join(ISODir, volume+".iso") }
 
 // AttachmentPod is the name of the pod that holds a plugged volume for the launcher pod of that UID. It follows from both, so that

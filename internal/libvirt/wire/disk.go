@@ -33,6 +33,8 @@ type DiskSpec struct {
 	// MaxVirtualSize refuses images whose guest-visible size is larger, in bytes; 0 means no limit.
 	MaxVirtualSize int64 `json:"maxVirtualSize,omitempty"`
 	Preallocate    bool  `json:"preallocate,omitempty"`
+	// Image is where an ISO is made; empty means a name of the launcher's own.
+	Image string `json:"image,omitempty"`
 	// Label and Files describe an ISO. CloudInit fills user-data and friends from files below Source.
 	Label     string     `json:"label,omitempty"`
 	Files     []ISOFile  `json:"files,omitempty"`

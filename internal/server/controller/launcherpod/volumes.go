@@ -115,11 +115,11 @@ func (m *mounts) ofVolume(in Input, v *v1.Volume) error {
 	case v.CloudInitConfigDrive != nil:
 		m.cloudInit(name, v.Name, v.CloudInitConfigDrive.UserDataSecretRef, v.CloudInitConfigDrive.NetworkDataSecretRef)
 	default:
-		source, ok := projected(v)
+		source, kind, ok := projected(v)
 		if !ok {
 			return invalidVolume(v.Name, "its source is not one this version can mount; use another kind of volume")
 		}
-		m.add(name, source, corev1.VolumeMount{MountPath: layout.Projected(v.Name), ReadOnly: true})
+		m.add(name, source, corev1.VolumeMount{MountPath: layout.Projected(kind, v.Name), ReadOnly: true})
 	}
 	return nil
 }
@@ -187,23 +187,23 @@ func (m *mounts) cloudInit(name, volume string, user, network *corev1.LocalObjec
 		corev1.VolumeMount{MountPath: layout.CloudInit(volume), ReadOnly: true})
 }
 
-// projected gives the source of a volume whose files become an ISO image.
-func projected(v *v1.Volume) (corev1.VolumeSource, bool) {
+// projected gives the source of a volume whose files become an ISO image, and which kind of volume it is.
+func projected(v *v1.Volume) (corev1.VolumeSource, layout.Source, bool) {
 	switch {
 	case v.ConfigMap != nil:
-		return configMapSource(v.ConfigMap.LocalObjectReference, v.ConfigMap.Optional), true
+		return configMapSource(v.ConfigMap.LocalObjectReference, v.ConfigMap.Optional), layout.ConfigMap, true
 	case v.Secret != nil:
-		return corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: v.Secret.SecretName, Optional: v.Secret.Optional}}, true
+		return corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: v.Secret.SecretName, Optional: v.Secret.Optional}}, layout.Secret, true
 	case v.DownwardAPI != nil:
-		return corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: v.DownwardAPI.Fields}}, true
+		return corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: v.DownwardAPI.Fields}}, layout.DownwardAPI, true
 	case v.ServiceAccount != nil:
-		return serviceAccountSource(), true
+		return serviceAccountSource(), layout.ServiceAccount, true
 	case v.Sysprep != nil && v.Sysprep.ConfigMap != nil:
-		return configMapSource(*v.Sysprep.ConfigMap, nil), true
+		return configMapSource(*v.Sysprep.ConfigMap, nil), layout.Sysprep, true
 	case v.Sysprep != nil && v.Sysprep.Secret != nil:
-		return corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: v.Sysprep.Secret.Name}}, true
+		return corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: v.Sysprep.Secret.Name}}, layout.Sysprep, true
 	}
-	return corev1.VolumeSource{}, false
+	return corev1.VolumeSource{}, "", false
 }
 
 func configMapSource(ref corev1.LocalObjectReference, optional *bool) corev1.VolumeSource {
