@@ -10,10 +10,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"sort"
+	"strconv"
 	"strings"
 	"time"
 
+	"virtctl/internal/libvirt/credential"
 	"virtctl/internal/libvirt/image"
 	"virtctl/internal/libvirt/iso"
 	"virtctl/internal/libvirt/wire"
@@ -22,11 +23,8 @@ import (
 const (
 	// maxFile bounds one file that goes into an image: Kubernetes objects end at 1 MiB, base64 adds a third.
 	maxFile = 4 << 20
-	maxKeys = 1024
 	// maxLinked bounds links to directories within linked directories; kubelet makes one level.
 	maxLinked = 4
-	// maxKey bounds an SSH public key.
-	maxKey = 64 << 10
 )
 
 // isoDisk makes an image unless it exists: its content may not change under a running guest.
@@ -257,34 +255,15 @@ type configDrive struct {
 	PublicKeys   map[string]string      `json:"public_keys,omitempty"`
 }
 
-// publicKeys reads the keys of access credentials, numbered as cloud-init likes them.
+// publicKeys numbers the keys of access credentials as cloud-init likes them.
 func publicKeys(dirs []string) (map[string]string, error) {
-	keys := map[string]string{}
-	for _, d := range dirs {
-		dir, err := os.OpenRoot(d)
-		if err != nil {
-			return nil, fmt.Errorf("read access credentials: %w", err)
-		}
-		entries, err := fs.ReadDir(dir.FS(), ".")
-		sort.Slice(entries, func(i, j int) bool { return entries[i].Name() < entries[j].Name() })
-		for _, e := range entries {
-			if info, statErr := dir.Stat(e.Name()); err != nil || statErr != nil || !info.Mode().IsRegular() || strings.HasPrefix(e.Name(), "..") {
-				continue
-			}
-			var content []byte
-			if content, err = readFile(dir, e.Name(), maxKey); err != nil {
-				break
-			}
-			for key := range strings.SplitSeq(string(content), "\n") {
-				if key = strings.TrimSpace(key); key != "" && len(keys) < maxKeys {
-					keys[fmt.Sprint(len(keys))] = key
-				}
-			}
-		}
-		_ = dir.Close()
-		if err != nil {
-			return nil, fmt.Errorf("read access credentials: %w", err)
-		}
+	list, err := credential.PublicKeys(dirs...)
+	if wire.CodeOf(err) == wire.CodeInvalid {
+		return nil, invalid{err}
 	}
-	return keys, nil
+	keys := make(map[string]string, len(list))
+	for i, key := range list {
+		keys[strconv.Itoa(i)] = key
+	}
+	return keys, err
 }

@@ -56,6 +56,7 @@ type Launcher struct {
 	migration migration
 	thaws     deadline
 	warmUp    sync.Once
+	keeping   sync.Once
 
 	mu     sync.Mutex
 	grace  time.Duration

@@ -23,11 +23,15 @@ type machine struct {
 	ended    chan struct{} // closed once the domain is in a final state
 	ever     bool          // a domain has run here
 	watchers int
+	// came tells that the guest's agent has come and can be asked; changed that it can be asked again. Between its coming
+	// and came it is fresh.
+	came, changed    chan struct{}
+	reachable, fresh bool
 }
 
 func newMachine(now func() time.Time) *machine {
 	return &machine{
-		now: now, wake: make(chan struct{}), ended: make(chan struct{}),
+		now: now, wake: make(chan struct{}), ended: make(chan struct{}), came: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		state: wire.State{State: wire.StateNone, Since: now()},
 	}
 }
@@ -94,7 +98,7 @@ func (m *machine) setAgent(connected bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.state.AgentConnected != connected && !final(m.state.State) {
-		m.state.AgentConnected = connected
+		m.state.AgentConnected, m.fresh = connected, connected
 		m.publish(wire.Event{State: m.state})
 	}
 }
@@ -136,6 +140,49 @@ func (m *machine) publish(e wire.Event) {
 	m.count++
 	close(m.wake)
 	m.wake = make(chan struct{})
+	m.signalAgent()
+}
+
+// signalAgent needs the lock.
+func (m *machine) signalAgent() {
+	before := m.reachable
+	m.reachable = m.state.State == wire.StateRunning && m.state.AgentConnected
+	switch {
+	case before || !m.reachable:
+	case m.fresh:
+		m.fresh = false
+		poke(m.came)
+	default:
+		poke(m.changed)
+	}
+}
+
+// poke leaves a word for whoever reads ch; one is enough.
+func poke(ch chan<- struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// agentReachable tells whether the guest's agent can be asked.
+func (m *machine) agentReachable() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reachable
+}
+
+// setCredentials notes what became of the credentials. Before there is a domain, nobody is told: its first state says it.
+func (m *machine) setCredentials(c wire.CredentialsState) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.state.Credentials != nil && *m.state.Credentials == c || final(m.state.State) {
+		return
+	}
+	m.state.Credentials = &c
+	if m.state.State != wire.StateNone {
+		m.publish(wire.Event{State: m.state})
+	}
 }
 
 // since returns the events after number seen, the new number, and what to wait on for more.

@@ -128,3 +128,50 @@ func FuzzLastWords(f *testing.F) {
 		}
 	})
 }
+
+func came(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+// Credentials go to the guest when its agent can be asked: not while the guest stands still, and not twice for one coming.
+func TestTheAgentsComingIsTold(t *testing.T) {
+	m := newMachine(at(1))
+	m.setAgent(true)
+	if came(m.came) || m.agentReachable() {
+		t.Fatal("an agent without a running guest")
+	}
+	m.set(wire.StateRunning, wire.ReasonBooted, "")
+	if !came(m.came) || !m.agentReachable() {
+		t.Fatal("the agent has come and nobody knows")
+	}
+	m.set(wire.StatePaused, wire.ReasonUser, "")
+	m.set(wire.StateRunning, wire.ReasonUnpaused, "")
+	if came(m.came) || !came(m.changed) {
+		t.Fatal("a guest that goes on is no agent that comes, but can be asked again")
+	}
+	m.setAgent(false)
+	m.setAgent(true)
+	if !came(m.came) {
+		t.Fatal("the agent has come again and nobody knows")
+	}
+}
+
+func TestCredentialsAreInTheState(t *testing.T) {
+	m := newMachine(at(1))
+	m.setCredentials(wire.CredentialsState{Reason: wire.CredentialsNoAgent, Message: "m"})
+	if m.count != 0 {
+		t.Error("a launcher without a domain says something about it")
+	}
+	m.set(wire.StateRunning, wire.ReasonBooted, "")
+	for range 2 {
+		m.setCredentials(wire.CredentialsState{Synchronized: true})
+	}
+	if got := m.current().Credentials; m.count != 2 || got == nil || !got.Synchronized {
+		t.Errorf("%d events, %+v", m.count, got)
+	}
+}

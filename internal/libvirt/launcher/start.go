@@ -31,6 +31,7 @@ func (l *Launcher) start(ctx context.Context, call *wire.Call) error {
 		return call.Reply(now)
 	}
 	l.setGrace(time.Duration(r.GracePeriodSeconds) * time.Second)
+	l.keeping.Do(func() { l.keepCredentials(r.Credentials, r.Incoming) })
 	if err := l.dhcp.Serve(r.DHCP, r.Sockets, call.TakeFiles()); err != nil {
 		return err
 	}

@@ -39,3 +39,32 @@ func WaitForPath(ctx context.Context, path string) error {
 		}
 	}
 }
+
+// WatchProjected calls changed whenever kubelet has put new files into one of the projected volumes mounted at dirs: it swaps them as
+// a whole, by renaming a link. It returns when ctx ends.
+func WatchProjected(ctx context.Context, dirs []string, changed func()) error {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("watch volumes: %w", err)
+	}
+	events := os.NewFile(uintptr(fd), "inotify")
+	defer events.Close()
+	for _, dir := range dirs {
+		if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_MOVED_TO|unix.IN_ONLYDIR); err != nil {
+			return fmt.Errorf("watch %s: %w", dir, err)
+		}
+	}
+	changed() // what has come before the watch did
+	stop := context.AfterFunc(ctx, func() { _ = events.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	buf := make([]byte, 64*(unix.SizeofInotifyEvent+unix.NAME_MAX+1))
+	for {
+		if _, err := events.Read(buf); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("watch volumes: %w", err)
+		}
+		changed()
+	}
+}

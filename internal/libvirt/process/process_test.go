@@ -138,3 +138,36 @@ func TestWaitForPath(t *testing.T) {
 		t.Fatal("a directory that is not there")
 	}
 }
+
+// Kubelet puts new files into a projected volume by renaming a link.
+func TestWatchProjected(t *testing.T) {
+	dirs := []string{t.TempDir(), t.TempDir()}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	changed, ended := make(chan struct{}, 16), make(chan error, 1)
+	go func() { ended <- WatchProjected(ctx, dirs, func() { changed <- struct{}{} }) }()
+	next := func(what string) {
+		t.Helper()
+		select {
+		case <-changed:
+		case err := <-ended:
+			t.Fatalf("%s: the watch ended: %v", what, err)
+		}
+	}
+	next("the watch begins")
+	for _, dir := range dirs {
+		if err := os.Symlink("..1", filepath.Join(dir, "..data_tmp")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
+			t.Fatal(err)
+		}
+		next(dir)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if err := WatchProjected(context.Background(), []string{dirs[0] + "/missing"}, func() {}); err == nil {
+		t.Fatal("a volume that is not there is watched")
+	}
+}

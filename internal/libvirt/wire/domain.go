@@ -47,6 +47,8 @@ type State struct {
 	Incoming bool `json:"incoming,omitempty"`
 	// PluggedMemory is how many bytes the guest uses of its memory device, beside what it started with.
 	PluggedMemory uint64 `json:"pluggedMemory,omitempty"`
+	// Credentials tells how far StartRequest.Credentials are; nil when nothing is known, or there are none.
+	Credentials *CredentialsState `json:"credentials,omitempty"`
 	// Detail says what QEMU printed when it failed; bounded.
 	Detail string `json:"detail,omitempty"`
 }
@@ -75,6 +77,8 @@ type StartRequest struct {
 	Incoming bool `json:"incoming,omitempty"`
 	// DisableConsoleLog keeps the guest's serial output out of the pod's log.
 	DisableConsoleLog bool `json:"disableConsoleLog,omitempty"`
+	// Credentials go to the guest's users through its agent, now and whenever the Secrets change.
+	Credentials []Credential `json:"credentials,omitempty"`
 }
 
 // SocketRole tells what a descriptor that came with StartRequest is for.

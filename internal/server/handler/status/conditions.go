@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	v1 "kubevirt.io/api/core/v1"
 
+	"virtctl/internal/libvirt/agent"
+	"virtctl/internal/libvirt/domain"
 	"virtctl/internal/libvirt/wire"
 )
 
@@ -92,7 +94,7 @@ func setPaused(status *v1.VirtualMachineInstanceStatus, o *Observed) {
 	setCondition(status, condition{v1.VirtualMachineInstancePaused, corev1.ConditionTrue, reason, message}, o.Now)
 }
 
-func setGuest(status *v1.VirtualMachineInstanceStatus, o *Observed) {
+func setGuest(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceStatus, o *Observed) {
 	if !o.Agent {
 		removeCondition(status, v1.VirtualMachineInstanceAgentConnected)
 		removeCondition(status, v1.VirtualMachineInstanceUnsupportedAgent)
@@ -103,10 +105,10 @@ func setGuest(status *v1.VirtualMachineInstanceStatus, o *Observed) {
 	if o.Guest == nil {
 		return
 	}
-	if missing := lacking(o.Guest.Commands); len(missing) > 0 {
+	if missing := lacking(o.Guest.Commands, needed(vmi)); len(missing) > 0 {
 		setCondition(status, condition{
 			v1.VirtualMachineInstanceUnsupportedAgent, corev1.ConditionTrue, "AgentCommandsMissing",
-			"This guest agent doesn't support required basic commands: " + strings.Join(missing, ", ") + "; update or configure it in the guest",
+			"This guest agent doesn't support required " + kindOf(missing) + " commands: " + strings.Join(missing, ", ") + "; update or configure it in the guest",
 		}, o.Now)
 	} else {
 		removeCondition(status, v1.VirtualMachineInstanceUnsupportedAgent)
@@ -119,6 +121,56 @@ func setGuest(status *v1.VirtualMachineInstanceStatus, o *Observed) {
 	}
 }
 
+// setCredentials tells whether the guest's users have what accessCredentials say. A launcher that has not asked the agent yet says
+// nothing, and what was known stays.
+func setCredentials(status *v1.VirtualMachineInstanceStatus, o *Observed) {
+	c := o.State.Credentials
+	switch {
+	case c == nil:
+	case c.Synchronized:
+		setCondition(status, condition{kind: v1.VirtualMachineInstanceAccessCredentialsSynchronized, status: corev1.ConditionTrue}, o.Now)
+	default:
+		setCondition(status, condition{
+			v1.VirtualMachineInstanceAccessCredentialsSynchronized, corev1.ConditionFalse, credentialsReason(c.Reason), c.Message,
+		}, o.Now)
+	}
+}
+
+// credentialsReason lets through only the reasons there are: a pod that a guest has broken out into may say anything.
+func credentialsReason(r wire.CredentialsReason) string {
+	switch r {
+	case wire.CredentialsNoAgent, wire.CredentialsRefused, wire.CredentialsUnreadable:
+		return string(r)
+	}
+	return "Unknown"
+}
+
+// needed are the commands an agent must have for this guest: the basic ones, and those that its access credentials go by.
+func needed(vmi *v1.VirtualMachineInstance) []string {
+	commands := basicCommands()
+	for _, c := range domain.Credentials(vmi) {
+		command := agent.SetPassword
+		if len(c.Users) > 0 {
+			command = agent.SetKeys
+		}
+		if !slices.Contains(commands, command) {
+			commands = append(commands, command)
+		}
+	}
+	return commands
+}
+
+// kindOf names missing commands as the contract does.
+func kindOf(missing []string) string {
+	switch missing[0] {
+	case agent.SetKeys:
+		return "public key"
+	case agent.SetPassword:
+		return "password"
+	}
+	return "basic"
+}
+
 // basicCommands are what an agent must be able to do for the platform to say anything about its guest (contract).
 func basicCommands() []string {
 	return []string{
@@ -127,14 +179,14 @@ func basicCommands() []string {
 	}
 }
 
-// lacking are the basic commands that an agent does not have or that its guest has turned off. One that lists no commands is taken
+// lacking are the commands of those needed that an agent does not have or that its guest has turned off. One that lists no commands is taken
 // as it is.
-func lacking(commands []wire.GuestCommand) []string {
+func lacking(commands []wire.GuestCommand, needed []string) []string {
 	if len(commands) == 0 {
 		return nil
 	}
 	var out []string
-	for _, name := range basicCommands() {
+	for _, name := range needed {
 		if !slices.Contains(commands, wire.GuestCommand{Name: name, Enabled: true}) {
 			out = append(out, name)
 		}

@@ -80,10 +80,11 @@ func Apply(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceStat
 	setDomain(vmi, status, o)
 	if !o.AgentPending || !hasCondition(status, v1.VirtualMachineInstanceAgentConnected) {
 		setInterfaces(vmi, status, o)
-		setGuest(status, o)
+		setGuest(vmi, status, o)
 	} else {
 		setAddresses(vmi, status, o)
 	}
+	setCredentials(status, o)
 	setPaused(status, o)
 	setMigratable(vmi, status, o)
 	if begins {

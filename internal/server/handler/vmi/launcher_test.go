@@ -50,6 +50,8 @@ type script struct {
 	HoldDump bool
 	// Agent gives the guest an agent.
 	Agent bool
+	// Credentials is what became of the access credentials.
+	Credentials *wire.CredentialsState
 }
 
 func playLauncher() error {
@@ -137,7 +139,7 @@ func (p *played) handler() wire.Handler {
 func (p *played) become(state wire.DomainState, reason wire.Reason) wire.State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.state = wire.State{State: state, Reason: reason, Since: time.Now(), AgentConnected: p.script.Agent && state == wire.StateRunning}
+	p.state = wire.State{State: state, Reason: reason, Since: time.Now(), AgentConnected: p.script.Agent && state == wire.StateRunning, Credentials: p.script.Credentials}
 	for _, w := range p.watches {
 		w <- wire.Event{State: p.state}
 	}

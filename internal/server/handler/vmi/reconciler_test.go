@@ -314,3 +314,29 @@ func TestWriteMeetsAnother(t *testing.T) {
 		t.Errorf("phase %s, want Failed", got)
 	}
 }
+
+// A user who gave a guest keys sees in the object, and as an event, whether they have arrived.
+func TestAccessCredentialsAreToldOnce(t *testing.T) {
+	w := newWorld(t, newVMI(), script{Credentials: &wire.CredentialsState{Reason: wire.CredentialsRefused, Message: "no such user"}})
+	w.until("refused", func(vmi *v1.VirtualMachineInstance) bool {
+		c := conditionOf(vmi, v1.VirtualMachineInstanceAccessCredentialsSynchronized)
+		return c != nil && c.Reason == "GuestAgentRefused" && c.Message == "no such user"
+	})
+	s := w.session(w.vmi())
+	for name, c := range map[string]struct {
+		now    *wire.CredentialsState
+		reason string
+	}{
+		"said":    {&wire.CredentialsState{Reason: wire.CredentialsRefused, Message: "no such user"}, ""},
+		"other":   {&wire.CredentialsState{Reason: wire.CredentialsRefused, Message: "other"}, "AccessCredentialsSyncFailed"},
+		"away":    {&wire.CredentialsState{Reason: wire.CredentialsNoAgent, Message: "x"}, ""},
+		"done":    {&wire.CredentialsState{Synchronized: true}, "AccessCredentialsSyncSuccess"},
+		"nothing": {nil, ""},
+	} {
+		s.view.State = &wire.State{State: wire.StateRunning, Credentials: c.now}
+		got := s.credentialsEvent()
+		if (got == nil) != (c.reason == "") || got != nil && got.reason != c.reason {
+			t.Errorf("%s: %+v, want %q", name, got, c.reason)
+		}
+	}
+}

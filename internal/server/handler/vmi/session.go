@@ -132,6 +132,9 @@ func (s *session) report(ctx context.Context) error {
 	if s.vmi.Status.Phase != v1.Running {
 		event = &eventOf{kind: corev1.EventTypeNormal, reason: "Started", message: "VirtualMachineInstance started."}
 	}
+	if event == nil {
+		event = s.credentialsEvent()
+	}
 	failure := errors.Join(s.grow(ctx), s.growDisks(ctx))
 	plugs, notPlugged := s.plug(ctx)
 	failure = errors.Join(failure, notPlugged)
@@ -141,6 +144,28 @@ func (s *session) report(ctx context.Context) error {
 	o := s.observed(nil)
 	o.Plugs = plugs
 	return errors.Join(s.write(ctx, o, event), failure)
+}
+
+// credentialsEvent tells what became of access credentials when the object does not say it yet. That the agent is still to come is
+// no event.
+func (s *session) credentialsEvent() *eventOf {
+	c := s.view.State.Credentials
+	if c == nil || c.Reason == wire.CredentialsNoAgent {
+		return nil
+	}
+	for _, old := range s.vmi.Status.Conditions {
+		if old.Type == v1.VirtualMachineInstanceAccessCredentialsSynchronized && old.Message == status.Bounded(c.Message) &&
+			(old.Status == corev1.ConditionTrue) == c.Synchronized {
+			return nil
+		}
+	}
+	if c.Synchronized {
+		return &eventOf{kind: corev1.EventTypeNormal, reason: v1.AccessCredentialsSyncSuccess.String(), message: "Access credentials sync successful."}
+	}
+	return &eventOf{
+		kind: corev1.EventTypeWarning, reason: v1.AccessCredentialsSyncFailed.String(),
+		message: status.Bounded("Access credentials sync failed: " + c.Message),
+	}
 }
 
 // learn finds out what a status tells of a running domain, once for each connection to a domain.
