@@ -20,9 +20,9 @@ import (
 func good(kind string) (healthy corev1.ConditionStatus, known bool) {
 	switch kind {
 	case "Ready", "LiveMigratable", "StorageLiveMigratable", "AgentConnected", "DataVolumesReady", "PodScheduled", "Initialized",
-		string(kubevirtv1.VirtualMachineInstanceSynchronized):
+		"AccessCredentialsSynchronized", string(kubevirtv1.VirtualMachineInstanceSynchronized):
 		return corev1.ConditionTrue, true
-	case "Failure", "RestartRequired", "ManualRecoveryRequired", "Paused", "Provisioning", "AgentVersionNotSupported", "AccessCredentialsSynchronized":
+	case "Failure", "RestartRequired", "ManualRecoveryRequired", "Paused", "Provisioning", "AgentVersionNotSupported":
 		return corev1.ConditionFalse, true
 	}
 	return corev1.ConditionTrue, false
