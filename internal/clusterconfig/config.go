@@ -190,8 +190,10 @@ func verbosity(set *v1.LogVerbosity) v1.LogVerbosity {
 	if set != nil {
 		v = *set
 	}
-	for _, level := range []*uint{&v.VirtAPI, &v.VirtController, &v.VirtHandler, &v.VirtLauncher, &v.VirtOperator,
-		&v.VirtSynchronizationController} {
+	for _, level := range []*uint{
+		&v.VirtAPI, &v.VirtController, &v.VirtHandler, &v.VirtLauncher, &v.VirtOperator,
+		&v.VirtSynchronizationController,
+	} {
 		if *level == 0 {
 			*level = 2
 		}

@@ -124,7 +124,9 @@ func BenchmarkStages(b *testing.B) {
 			f, _ := os.Open(raw)
 			h, _ := newHasher(nil)
 			s := newSource(context.Background(), io.Reader(f), 0, image.Unknown, h)
-			s.drain(unlimited, func() {})
+			if _, err := s.drain(unlimited, func() {}); err != nil {
+				b.Fatal(err)
+			}
 			h.sum()
 			h.close()
 			f.Close()

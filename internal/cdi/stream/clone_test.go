@@ -52,8 +52,12 @@ func TestBlockClone(t *testing.T) {
 	disk = append(disk, make([]byte, (512-len(disk)%512)%512)...)
 	var src bytes.Buffer
 	z := s2.NewWriter(&src, s2.WriterSnappyCompat())
-	z.Write(disk)
-	z.Close()
+	if _, err := z.Write(disk); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
 	_, path := mustCopy(t, &src, Options{Content: BlockClone})
 	checkDisk(t, path, disk)
 }
@@ -62,9 +66,14 @@ func TestBlockClone(t *testing.T) {
 func TestFilesystemClone(t *testing.T) {
 	dir, out := t.TempDir(), t.TempDir()
 	disk := pattern(33, 4<<20)
-	os.MkdirAll(filepath.Join(dir, "a/b"), 0o755)
-	os.WriteFile(filepath.Join(dir, "a/disk.img"), disk, 0o640)
-	os.Symlink("../disk.img", filepath.Join(dir, "a/b/link"))
+	for _, err := range []error{
+		os.MkdirAll(filepath.Join(dir, "a/b"), 0o755), os.WriteFile(filepath.Join(dir, "a/disk.img"), disk, 0o640),
+		os.Symlink("../disk.img", filepath.Join(dir, "a/b/link")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	var src bytes.Buffer
 	sent, err := PackDirectory(context.Background(), dir, &src, nil)
 	if err != nil {
@@ -116,7 +125,9 @@ func archive(t *testing.T, hs ...*tar.Header) io.Reader {
 		if err := w.WriteHeader(h); err != nil {
 			t.Fatal(err)
 		}
-		io.CopyN(w, zeroReader{}, h.Size)
+		if _, err := io.CopyN(w, zeroReader{}, h.Size); err != nil {
+			t.Fatal(err)
+		}
 	}
 	w.Close()
 	return &b

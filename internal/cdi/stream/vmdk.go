@@ -139,8 +139,10 @@ func (d *grainDecoder) grain(lba uint64, size int64) error {
 		return err
 	}
 	n := int(d.h.Grain)
-	d.eng.submit(job{src: v, off: int64(lba) * image.SectorSize,
-		then: func(w *worker, b []byte) ([]byte, error) { return w.inflateZlib(image.VMDK, b, n) }})
+	d.eng.submit(job{
+		src: v, off: int64(lba) * image.SectorSize,
+		then: func(w *worker, b []byte) ([]byte, error) { return w.inflateZlib(image.VMDK, b, n) },
+	})
 	d.move(image.Align(d.pos + grainHeader + size))
 	return nil
 }
@@ -200,8 +202,11 @@ func restoreGrains(c *Checkpoint, src *source, eng *engine) (*grainDecoder, erro
 	d := &grainDecoder{src: src, eng: eng, pos: c.Offset}
 	var s grainState
 	err := json.Unmarshal(c.State, &s)
-	if d.h, d.to = s.Header, s.To; err != nil || d.h.Grain <= 0 {
-		return nil, fmt.Errorf("the checkpoint is damaged (%v); start again", err)
+	if d.h, d.to = s.Header, s.To; err == nil && d.h.Grain <= 0 {
+		err = errors.New("it has no size of grains")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the checkpoint is damaged; start again: %w", err)
 	}
 	return d, nil
 }

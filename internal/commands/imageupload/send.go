@@ -2,6 +2,7 @@ package imageupload
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -13,8 +14,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"crypto/sha256"
 
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/commands/problem"

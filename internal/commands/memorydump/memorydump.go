@@ -3,6 +3,7 @@ package memorydump
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 	kubevirtv1 "kubevirt.io/api/core/v1"
@@ -43,7 +44,7 @@ func follow(ctx context.Context, c *client.Client, t client.Target, judge func(*
 		}
 		return judge(request)
 	})
-	if ctx.Err() != nil && context.Cause(ctx) == context.DeadlineExceeded {
+	if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 		return problem.New(problem.Timeout, "the memory dump of VM %s is not done in time: it is %s; see \"virtctl describe %s\"", t.Name, last, t.Name)
 	}
 	return err

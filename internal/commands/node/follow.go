@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -171,7 +172,7 @@ func (d *drainage) stuck(ctx context.Context, left []*Machine) error {
 		why = append(why, m.key()+": "+reason)
 	}
 	text := fmt.Sprintf("node %s is not empty: %s", d.report.Node, strings.Join(why, "; "))
-	if cause := context.Cause(ctx); timedOut && cause != nil && cause != context.DeadlineExceeded {
+	if cause := context.Cause(ctx); timedOut && cause != nil && !errors.Is(cause, context.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", text, cause)
 	}
 	if timedOut {

@@ -26,8 +26,10 @@ func NodeRestriction(o Options) []runtime.Object {
 	})
 	vmis := policy(o, "kubevirt-vmi-node-restriction-policy", user, list("kubevirt.io"), list("v1", "v1alpha3"), list("virtualmachineinstances"), []admissionv1.Validation{
 		{Expression: "'authentication.kubernetes.io/node-name' in request.userInfo.extra", Message: "the token of this virt-handler names no node"},
-		{Expression: onOwnNode("oldObject") + " || ((!has(oldObject.status) || !has(oldObject.status.nodeName) || oldObject.status.nodeName == '') && " + onOwnNode("object") + ")",
-			Message: "a virt-handler may change only virtual machine instances on its own node"},
+		{
+			Expression: onOwnNode("oldObject") + " || ((!has(oldObject.status) || !has(oldObject.status.nodeName) || oldObject.status.nodeName == '') && " + onOwnNode("object") + ")",
+			Message:    "a virt-handler may change only virtual machine instances on its own node",
+		},
 		{Expression: "object.spec == oldObject.spec", Message: "a virt-handler may not change a virtual machine instance's spec"},
 	})
 	return append(append(nodes, vmis...), leaseRestriction(o, user)...)

@@ -157,7 +157,7 @@ func (l *Launcher) destroyDomain(ctx context.Context) error {
 
 func (l *Launcher) destroy(ctx context.Context, _ struct{}) (wire.State, error) {
 	err := l.destroyDomain(ctx)
-	if err != nil && !(wire.CodeOf(err) == wire.CodeNotFound && final(l.machine.current().State)) {
+	if err != nil && (wire.CodeOf(err) != wire.CodeNotFound || !final(l.machine.current().State)) {
 		return wire.State{}, err
 	}
 	select {

@@ -176,7 +176,7 @@ func (s *Session) Screenshot() (data []byte, mediaType string, err error) {
 	if err != nil {
 		return nil, "", wrap("take a screenshot", err)
 	}
-	defer stream.Free()
+	defer func() { _ = stream.Free() }()
 	mediaType, err = d.Screenshot(stream, 0, 0)
 	if err != nil {
 		return nil, "", wrap("take a screenshot", err)

@@ -56,7 +56,7 @@ func (s *Session) Stats() (wire.Stats, error) {
 	if err != nil {
 		return wire.Stats{}, wrap("read the domain's counters", err)
 	}
-	defer libvirt.CloseRawPtr(raw)
+	defer func() { _, _ = libvirt.CloseRawPtr(raw) }()
 	var records *C.virDomainStatsRecordPtr
 	message := (*C.char)(C.calloc(1, 256))
 	defer C.free(unsafe.Pointer(message))

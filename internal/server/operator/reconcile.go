@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/tools/record"
 	v1 "kubevirt.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -36,7 +35,6 @@ const Finalizer = "kubevirt.io/foregroundDeleteKubeVirt"
 type Reconciler struct {
 	client    client.Client
 	applier   *drift.Tracker
-	events    record.EventRecorder
 	namespace string
 	images    images
 }

@@ -22,8 +22,10 @@ func (r *Reconciler) remove(ctx context.Context, kv *v1.KubeVirt) error {
 		return nil
 	}
 	kinds := append([]schema.GroupVersionKind{
-		{Group: "apps", Version: "v1", Kind: "DaemonSet"}, {Group: "apps", Version: "v1", Kind: "Deployment"},
-		{Version: "v1", Kind: "Secret"}, {Version: "v1", Kind: "ConfigMap"},
+		{Group: "apps", Version: "v1", Kind: "DaemonSet"},
+		{Group: "apps", Version: "v1", Kind: "Deployment"},
+		{Version: "v1", Kind: "Secret"},
+		{Version: "v1", Kind: "ConfigMap"},
 	}, watched...)
 	if err := r.installed().Remove(ctx, kinds); err != nil {
 		return err

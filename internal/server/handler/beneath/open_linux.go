@@ -56,7 +56,7 @@ func Type(f *os.File) (kind uint32, rdev uint64, err error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return 0, 0, fmt.Errorf("stat %s: %w", f.Name(), err)
 	}
-	return st.Mode & unix.S_IFMT, uint64(st.Rdev), nil
+	return st.Mode & unix.S_IFMT, st.Rdev, nil
 }
 
 // ReadFile reads a regular file of at most limit bytes below dir.

@@ -148,7 +148,7 @@ func devicesIn(dir int) ([]rule, error) {
 		if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 			continue // gone meanwhile
 		}
-		at := rule{major: int64(unix.Major(uint64(st.Rdev))), minor: int64(unix.Minor(uint64(st.Rdev)))}
+		at := rule{major: int64(unix.Major(st.Rdev)), minor: int64(unix.Minor(st.Rdev))}
 		switch st.Mode & unix.S_IFMT {
 		case unix.S_IFBLK:
 			at.kind = blockDevice

@@ -110,7 +110,7 @@ func describe(st unix.Stat_t) Volume {
 	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
 		return Volume{}
 	}
-	return Volume{Block: true, Major: unix.Major(uint64(st.Rdev)), Minor: unix.Minor(uint64(st.Rdev))}
+	return Volume{Block: true, Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}
 }
 
 // clone gives a mount of the one file, which is attached nowhere yet.

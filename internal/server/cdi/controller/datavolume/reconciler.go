@@ -60,8 +60,6 @@ type pass struct {
 	source     source
 	// why tells what is wrong while there is no claim.
 	why state
-	// failed tells that nothing will make it right.
-	failed bool
 	// done tells that the claim holds its data without our work.
 	done bool
 	// waits tells that the claim waits for somebody to use it.
