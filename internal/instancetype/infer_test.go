@@ -23,8 +23,10 @@ func TestInfer(t *testing.T) {
 		}
 	}
 	labels := func(name string) map[string]string {
-		return map[string]string{"instancetype.kubevirt.io/default-instancetype": name, "instancetype.kubevirt.io/default-preference": name,
-			"instancetype.kubevirt.io/default-preference-kind": "VirtualMachinePreference"}
+		return map[string]string{
+			"instancetype.kubevirt.io/default-instancetype": name, "instancetype.kubevirt.io/default-preference": name,
+			"instancetype.kubevirt.io/default-preference-kind": "VirtualMachinePreference",
+		}
 	}
 	meta := func(namespace, name string, labels map[string]string) metav1.ObjectMeta {
 		return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels}
@@ -39,7 +41,8 @@ func TestInfer(t *testing.T) {
 		&cdi.DataVolume{ObjectMeta: meta("ns", "volume", labels("of-volume"))},
 		&cdi.DataVolume{ObjectMeta: meta("ns", "copy", nil), Spec: fromClaim},
 		&cdi.DataSource{ObjectMeta: meta("images", "fedora", nil), Spec: cdi.DataSourceSpec{Source: cdi.DataSourceSource{
-			PVC: &cdi.DataVolumeSourcePVC{Namespace: "images", Name: "golden"}}}},
+			PVC: &cdi.DataVolumeSourcePVC{Namespace: "images", Name: "golden"},
+		}}},
 	).Build()
 	claim := func(name string) v1.VolumeSource {
 		return v1.VolumeSource{PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{PersistentVolumeClaimVolumeSource: corev1.PersistentVolumeClaimVolumeSource{ClaimName: name}}}

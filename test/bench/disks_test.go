@@ -66,8 +66,10 @@ func (b *bench) importImage(namespace, name, kind, url string, floor float64) {
 	start := time.Now()
 	b.program("kubectl", dataVolume(name, fmt.Sprintf("http: {url: %q}", url)), "-n", namespace, "apply", "-f", "-")
 	b.program("kubectl", "", "-n", namespace, "wait", "dv/"+name, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=300s")
-	b.table.add(figure{name: "http import, 1 GiB " + kind + ", DataVolume → Succeeded", promise: floor/speed + workerStart, unit: seconds,
-		values: since(start), floor: []float64{floor}, floorName: "curl, convert"})
+	b.table.add(figure{
+		name: "http import, 1 GiB " + kind + ", DataVolume → Succeeded", promise: floor/speed + workerStart, unit: seconds,
+		values: since(start), floor: []float64{floor}, floorName: "curl, convert",
+	})
 }
 
 // uploadImage uploads as a person does: the command makes the volume. What it prints tells when the pod was ready.
@@ -90,8 +92,10 @@ func (b *bench) uploadImage(namespace, name, kind, file string, floor float64) {
 		b.Fatalf("image-upload: %v\n%s", err, talk.String())
 	}
 	b.table.add(figure{name: "image-upload: command → upload pod ready", promise: workerStart, unit: seconds, values: []float64{ready.Sub(start).Seconds()}})
-	b.table.add(figure{name: "upload, 1 GiB " + kind + ", pod ready → Succeeded", promise: floor / speed, unit: seconds,
-		values: since(ready), floor: []float64{floor}, floorName: "curl, convert"})
+	b.table.add(figure{
+		name: "upload, 1 GiB " + kind + ", pod ready → Succeeded", promise: floor / speed, unit: seconds,
+		values: since(ready), floor: []float64{floor}, floorName: "curl, convert",
+	})
 }
 
 // cutUpload cuts an upload in its middle and counts what crosses the wire in all.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,7 +68,11 @@ func (b *bench) idleCluster() {
 		sums[p.program] += p.pss
 	}
 	b.table.add(figure{name: "embedded Kubernetes idle, one node, PSS", promise: 700, unit: mib, values: []float64{all}})
-	b.table.note("embedded Kubernetes, MiB PSS of %d processes: %.0f", len(dirs), sums)
+	var parts []string
+	for _, program := range slices.Sorted(maps.Keys(sums)) {
+		parts = append(parts, fmt.Sprintf("%s %.1f", program, sums[program]))
+	}
+	b.table.note("embedded Kubernetes, MiB PSS of %d processes: %s", len(dirs), strings.Join(parts, ", "))
 }
 
 // idleMemory weighs the platform after it has worked, with no machine left.

@@ -48,8 +48,10 @@ func (j *journey) goesOn(again int64, interrupt func(w *cluster.Wire, kill func(
 	j.Helper()
 	file, digest := j.randomFile(uploadSize)
 	w := j.wire(cutAt)
-	upload := []string{"image-upload", "dv", "disk", "--image-path", file, "--insecure", "--retry", "20",
-		"-n", j.namespace, "--server", w.Server}
+	upload := []string{
+		"image-upload", "dv", "disk", "--image-path", file, "--insecure", "--retry", "20",
+		"-n", j.namespace, "--server", w.Server,
+	}
 	bounded, end := context.WithTimeout(j.Context(), stepTime)
 	defer end()
 	ctx, kill := context.WithCancel(bounded)

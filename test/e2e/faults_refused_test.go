@@ -23,14 +23,22 @@ func TestWhatIsNotThereIsSaid(t *testing.T) {
 	j := start(t)
 	picture := t.TempDir() + "/x.png"
 	for _, args := range [][]string{
-		{"start", "nobody"}, {"stop", "nobody"}, {"console", "nobody"}, {"describe", "nobody"}, {"pause", "vm", "nobody"},
-		{"vnc", "screenshot", "nobody", "-f", picture}, {"stop", "nobody", "-n", "nowhere"},
+		{"start", "nobody"},
+		{"stop", "nobody"},
+		{"console", "nobody"},
+		{"describe", "nobody"},
+		{"pause", "vm", "nobody"},
+		{"vnc", "screenshot", "nobody", "-f", picture},
+		{"stop", "nobody", "-n", "nowhere"},
 	} {
 		j.refused(3, `there is no virtual machine "nobody"`, args...)
 	}
 	j.kubectlIn(j.demo("still", "--run-strategy", "Halted"), "apply", "-f", "-")
 	for _, args := range [][]string{
-		{"console", "still"}, {"vnc", "still", "--proxy-only"}, {"vnc", "screenshot", "still", "-f", picture}, {"pause", "vm", "still"},
+		{"console", "still"},
+		{"vnc", "still", "--proxy-only"},
+		{"vnc", "screenshot", "still", "-f", picture},
+		{"pause", "vm", "still"},
 		{"stop", "still"},
 	} {
 		j.refused(5, "not running", args...)

@@ -31,8 +31,12 @@ func TestSizes(t *testing.T) {
 		filesystem bool
 		want       int64
 	}{
-		{0, false, 1 << 20}, {1, false, 1 << 20}, {1 << 20, false, 1 << 20}, {1<<20 + 1, false, 2 << 20},
-		{1, true, 8 << 20}, {1 << 30, true, 1 << 30},
+		{0, false, 1 << 20},
+		{1, false, 1 << 20},
+		{1 << 20, false, 1 << 20},
+		{1<<20 + 1, false, 2 << 20},
+		{1, true, 8 << 20},
+		{1 << 30, true, 1 << 30},
 	} {
 		got := roundSize(tc.request, tc.filesystem)
 		if got != tc.want {

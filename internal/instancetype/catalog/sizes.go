@@ -25,8 +25,16 @@ type series struct {
 }
 
 var universal = []size{
-	{"nano", 1, "512Mi"}, {"micro", 1, "1Gi"}, {"small", 1, "2Gi"}, {"medium", 1, "4Gi"}, {"2xmedium", 2, "4Gi"},
-	{"large", 2, "8Gi"}, {"xlarge", 4, "16Gi"}, {"2xlarge", 8, "32Gi"}, {"4xlarge", 16, "64Gi"}, {"8xlarge", 32, "128Gi"},
+	{"nano", 1, "512Mi"},
+	{"micro", 1, "1Gi"},
+	{"small", 1, "2Gi"},
+	{"medium", 1, "4Gi"},
+	{"2xmedium", 2, "4Gi"},
+	{"large", 2, "8Gi"},
+	{"xlarge", 4, "16Gi"},
+	{"2xlarge", 8, "32Gi"},
+	{"4xlarge", 16, "64Gi"},
+	{"8xlarge", 32, "128Gi"},
 }
 
 func allSeries() []series {
@@ -34,19 +42,43 @@ func allSeries() []series {
 		{"u1", "general.purpose", "shares processors and memory with others", universal, func(*v1beta1.VirtualMachineInstancetypeSpec) {}},
 		{"o1", "overcommitted", "takes half of its memory from the node until it needs more", universal, overcommitted},
 		{"cx1", "compute.exclusive", "has processors of its own", []size{
-			{"medium", 1, "2Gi"}, {"medium1gi", 1, "2Gi"}, {"large", 2, "4Gi"}, {"large1gi", 2, "4Gi"}, {"xlarge", 4, "8Gi"}, {"xlarge1gi", 4, "8Gi"},
-			{"2xlarge", 8, "16Gi"}, {"2xlarge1gi", 8, "16Gi"}, {"4xlarge", 16, "32Gi"}, {"4xlarge1gi", 16, "32Gi"}, {"8xlarge", 32, "64Gi"}, {"8xlarge1gi", 32, "64Gi"},
+			{"medium", 1, "2Gi"},
+			{"medium1gi", 1, "2Gi"},
+			{"large", 2, "4Gi"},
+			{"large1gi", 2, "4Gi"},
+			{"xlarge", 4, "8Gi"},
+			{"xlarge1gi", 4, "8Gi"},
+			{"2xlarge", 8, "16Gi"},
+			{"2xlarge1gi", 8, "16Gi"},
+			{"4xlarge", 16, "32Gi"},
+			{"4xlarge1gi", 16, "32Gi"},
+			{"8xlarge", 32, "64Gi"},
+			{"8xlarge1gi", 32, "64Gi"},
 		}, exclusive},
 		{"m1", "memory.intensive", "keeps much memory in huge pages", []size{
-			{"large", 2, "16Gi"}, {"large1gi", 2, "16Gi"}, {"xlarge", 4, "32Gi"}, {"xlarge1gi", 4, "32Gi"}, {"2xlarge", 8, "64Gi"}, {"2xlarge1gi", 8, "64Gi"},
-			{"4xlarge", 16, "128Gi"}, {"4xlarge1gi", 16, "128Gi"}, {"8xlarge", 32, "256Gi"}, {"8xlarge1gi", 32, "256Gi"},
+			{"large", 2, "16Gi"},
+			{"large1gi", 2, "16Gi"},
+			{"xlarge", 4, "32Gi"},
+			{"xlarge1gi", 4, "32Gi"},
+			{"2xlarge", 8, "64Gi"},
+			{"2xlarge1gi", 8, "64Gi"},
+			{"4xlarge", 16, "128Gi"},
+			{"4xlarge1gi", 16, "128Gi"},
+			{"8xlarge", 32, "256Gi"},
+			{"8xlarge1gi", 32, "256Gi"},
 		}, func(s *v1beta1.VirtualMachineInstancetypeSpec) { hugepages(s, "2Mi") }},
 		{"n1", "network", "has processors of its own and huge pages, for moving packets", []size{
 			{"medium", 4, "4Gi"}, {"large", 4, "8Gi"}, {"xlarge", 8, "16Gi"}, {"2xlarge", 16, "32Gi"}, {"4xlarge", 32, "64Gi"}, {"8xlarge", 64, "128Gi"},
 		}, network},
 		{"rt1", "realtime", "answers in bounded time", []size{
-			{"micro", 1, "1Gi"}, {"small", 1, "2Gi"}, {"medium", 2, "4Gi"}, {"large", 2, "8Gi"}, {"xlarge", 4, "16Gi"},
-			{"2xlarge", 8, "32Gi"}, {"4xlarge", 16, "64Gi"}, {"8xlarge", 32, "128Gi"},
+			{"micro", 1, "1Gi"},
+			{"small", 1, "2Gi"},
+			{"medium", 2, "4Gi"},
+			{"large", 2, "8Gi"},
+			{"xlarge", 4, "16Gi"},
+			{"2xlarge", 8, "32Gi"},
+			{"4xlarge", 16, "64Gi"},
+			{"8xlarge", 32, "128Gi"},
 		}, realtime},
 	}
 }

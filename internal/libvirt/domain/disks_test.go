@@ -159,7 +159,9 @@ func TestLetters(t *testing.T) {
 
 func TestHostname(t *testing.T) {
 	tests := []struct{ name, hostname, want string }{
-		{"web", "", "web"}, {"web.prod", "", "web"}, {"web", "www", "www"},
+		{"web", "", "web"},
+		{"web.prod", "", "web"},
+		{"web", "www", "www"},
 		{strings.Repeat("a", 62) + "-b", "", strings.Repeat("a", 62)},
 	}
 	for _, test := range tests {

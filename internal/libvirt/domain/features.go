@@ -61,9 +61,12 @@ func (b *builder) refuseX86Features(spec *v1.Features) error {
 		name string
 		on   bool
 	}{
-		{"apic", spec.APIC != nil && enabled(&spec.APIC.FeatureState)}, {"hyperv", spec.Hyperv != nil}, {"smm", enabled(spec.SMM)},
+		{"apic", spec.APIC != nil && enabled(&spec.APIC.FeatureState)},
+		{"hyperv", spec.Hyperv != nil},
+		{"smm", enabled(spec.SMM)},
 		{"hypervPassthrough", spec.HypervPassthrough != nil && !isFalse(spec.HypervPassthrough.Enabled)},
-		{"pvspinlock", enabled(spec.Pvspinlock)}, {"kvm", spec.KVM != nil && spec.KVM.Hidden},
+		{"pvspinlock", enabled(spec.Pvspinlock)},
+		{"kvm", spec.KVM != nil && spec.KVM.Hidden},
 	}
 	for _, feature := range present {
 		if feature.on {

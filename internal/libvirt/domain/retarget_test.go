@@ -44,10 +44,14 @@ func TestRetargetRefuses(t *testing.T) {
 		"not a document":     {func(s *string, _ *Input) { *s = "<domain" }, "read the running domain"},
 		"no devices":         {func(s *string, _ *Input) { *s = "<domain type='qemu'/>" }, "has no devices"},
 		"other acceleration": {func(_ *string, in *Input) { in.Host.KVM = true }, "cannot move to a kvm node"},
-		"unknown disk": {func(s *string, _ *Input) { *s = strings.ReplaceAll(*s, "ua-root", "ua-other") },
-			"disk vda of the running guest has not been prepared"},
-		"unknown interface": {func(s *string, _ *Input) { *s = strings.ReplaceAll(*s, "ua-default", "ua-other") },
-			`interface "ua-other" of the running guest has no link`},
+		"unknown disk": {
+			func(s *string, _ *Input) { *s = strings.ReplaceAll(*s, "ua-root", "ua-other") },
+			"disk vda of the running guest has not been prepared",
+		},
+		"unknown interface": {
+			func(s *string, _ *Input) { *s = strings.ReplaceAll(*s, "ua-default", "ua-other") },
+			`interface "ua-other" of the running guest has no link`,
+		},
 		"host device": {func(s *string, _ *Input) {
 			*s = strings.Replace(*s, "</devices>", `<hostdev mode='subsystem' type='mdev' model='vfio-pci'>
 				<source><address uuid='2f3f9b2a-5a0a-4f7e-8c57-1f1f1f1f1f1f'/></source></hostdev></devices>`, 1)

@@ -26,8 +26,10 @@ func TestCallsToARunningGuest(t *testing.T) {
 	prepared, err := p.Prepare(p.context(), wire.PrepareRequest{Disks: []wire.DiskSpec{
 		{Name: "claim", Kind: wire.DiskFile, Source: layout.ClaimImage("claim"), Create: true, Capacity: 64 << 20},
 		{Name: "extra", Kind: wire.DiskEmpty, Capacity: 32 << 20},
-		{Name: "ci", Kind: wire.DiskISO, Label: "cidata", Files: []wire.ISOFile{{Path: "user-data", From: filepath.Join(layout.CloudInit("ci"), "userdata")}},
-			CloudInit: &wire.CloudInit{Type: "nocloud", InstanceID: "i-1", Hostname: "web"}},
+		{
+			Name: "ci", Kind: wire.DiskISO, Label: "cidata", Files: []wire.ISOFile{{Path: "user-data", From: filepath.Join(layout.CloudInit("ci"), "userdata")}},
+			CloudInit: &wire.CloudInit{Type: "nocloud", InstanceID: "i-1", Hostname: "web"},
+		},
 	}})
 	must(t, err)
 	iso := prepared.Disks[2]

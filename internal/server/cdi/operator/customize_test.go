@@ -37,22 +37,33 @@ func TestCustomize(t *testing.T) {
 		check func(*appsv1.Deployment) bool
 	}{
 		{"nothing", cdiv1.CustomizeComponents{}, func(d *appsv1.Deployment) bool { return d == rendered[1] }},
-		{"merge", patch("Deployment", "cdi-uploadproxy", cdiv1.MergePatchType, `{"metadata":{"labels":{"a":"b"}}}`),
-			func(d *appsv1.Deployment) bool { return d.Labels["a"] == "b" && d.Labels[names.LabelComponent] != "" }},
-		{"json", patch("deployment", "cdi-uploadproxy", cdiv1.JSONPatchType, `[{"op":"replace","path":"/spec/replicas","value":3}]`),
-			func(d *appsv1.Deployment) bool { return *d.Spec.Replicas == 3 }},
-		{"strategic", patch("Deployment", "*", cdiv1.StrategicMergePatchType,
-			`{"spec":{"template":{"spec":{"containers":[{"name":"cdi-uploadproxy","resources":{"limits":{"memory":"90Mi"}}}]}}}}`),
+		{
+			"merge", patch("Deployment", "cdi-uploadproxy", cdiv1.MergePatchType, `{"metadata":{"labels":{"a":"b"}}}`),
+			func(d *appsv1.Deployment) bool { return d.Labels["a"] == "b" && d.Labels[names.LabelComponent] != "" },
+		},
+		{
+			"json", patch("deployment", "cdi-uploadproxy", cdiv1.JSONPatchType, `[{"op":"replace","path":"/spec/replicas","value":3}]`),
+			func(d *appsv1.Deployment) bool { return *d.Spec.Replicas == 3 },
+		},
+		{
+			"strategic", patch("Deployment", "*", cdiv1.StrategicMergePatchType,
+				`{"spec":{"template":{"spec":{"containers":[{"name":"cdi-uploadproxy","resources":{"limits":{"memory":"90Mi"}}}]}}}}`),
 			func(d *appsv1.Deployment) bool {
 				c := d.Spec.Template.Spec.Containers
 				return len(c) == 1 && c[0].Resources.Limits.Memory().String() == "90Mi" && c[0].Image != ""
-			}},
-		{"another object", patch("Deployment", "cdi-apiserver", cdiv1.MergePatchType, `{"metadata":{"labels":{"a":"b"}}}`),
-			func(d *appsv1.Deployment) bool { return d.Labels["a"] == "" }},
-		{"flags", cdiv1.CustomizeComponents{Flags: &cdiv1.Flags{UploadProxy: map[string]string{"port": "8443", "drain": "1m"}}},
+			},
+		},
+		{
+			"another object", patch("Deployment", "cdi-apiserver", cdiv1.MergePatchType, `{"metadata":{"labels":{"a":"b"}}}`),
+			func(d *appsv1.Deployment) bool { return d.Labels["a"] == "" },
+		},
+		{
+			"flags",
+			cdiv1.CustomizeComponents{Flags: &cdiv1.Flags{UploadProxy: map[string]string{"port": "8443", "drain": "1m"}}},
 			func(d *appsv1.Deployment) bool {
 				return slices.Equal(d.Spec.Template.Spec.Containers[0].Args, []string{"--drain=1m", "--port=8443"})
-			}},
+			},
+		},
 	} {
 		out, err := customize(rendered, tc.with)
 		if err != nil || len(out) != 2 || !tc.check(proxyOf(t, out)) {

@@ -55,25 +55,37 @@ func TestLiveUpdates(t *testing.T) {
 		arrives func(*v1.VirtualMachineInstanceSpec) bool
 		restart bool
 	}{
-		{"processors", func(s *v1.VirtualMachineInstanceSpec) { s.Domain.CPU.Sockets = 3 },
-			func(s *v1.VirtualMachineInstanceSpec) bool { return s.Domain.CPU.Sockets == 3 }, false},
-		{"too many processors", func(s *v1.VirtualMachineInstanceSpec) { s.Domain.CPU.Sockets = 5 },
-			func(s *v1.VirtualMachineInstanceSpec) bool { return s.Domain.CPU.Sockets == 1 }, true},
+		{
+			"processors", func(s *v1.VirtualMachineInstanceSpec) { s.Domain.CPU.Sockets = 3 },
+			func(s *v1.VirtualMachineInstanceSpec) bool { return s.Domain.CPU.Sockets == 3 }, false,
+		},
+		{
+			"too many processors", func(s *v1.VirtualMachineInstanceSpec) { s.Domain.CPU.Sockets = 5 },
+			func(s *v1.VirtualMachineInstanceSpec) bool { return s.Domain.CPU.Sockets == 1 }, true,
+		},
 		{"cores", func(s *v1.VirtualMachineInstanceSpec) { s.Domain.CPU.Cores = 2 }, nil, true},
-		{"memory", func(s *v1.VirtualMachineInstanceSpec) { *s.Domain.Memory.Guest = resource.MustParse("2Gi") },
-			func(s *v1.VirtualMachineInstanceSpec) bool { return s.Domain.Memory.Guest.String() == "2Gi" }, false},
-		{"too much memory", func(s *v1.VirtualMachineInstanceSpec) { *s.Domain.Memory.Guest = resource.MustParse("8Gi") },
-			func(s *v1.VirtualMachineInstanceSpec) bool { return s.Domain.Memory.Guest.String() == "1Gi" }, true},
+		{
+			"memory", func(s *v1.VirtualMachineInstanceSpec) { *s.Domain.Memory.Guest = resource.MustParse("2Gi") },
+			func(s *v1.VirtualMachineInstanceSpec) bool { return s.Domain.Memory.Guest.String() == "2Gi" }, false,
+		},
+		{
+			"too much memory", func(s *v1.VirtualMachineInstanceSpec) { *s.Domain.Memory.Guest = resource.MustParse("8Gi") },
+			func(s *v1.VirtualMachineInstanceSpec) bool { return s.Domain.Memory.Guest.String() == "1Gi" }, true,
+		},
 		{"less memory", func(s *v1.VirtualMachineInstanceSpec) { *s.Domain.Memory.Guest = resource.MustParse("512Mi") }, nil, true},
 		{"odd memory", func(s *v1.VirtualMachineInstanceSpec) { *s.Domain.Memory.Guest = resource.MustParse("1025Mi") }, nil, true},
-		{"node selector", func(s *v1.VirtualMachineInstanceSpec) { s.NodeSelector = map[string]string{"a": "b"} },
-			func(s *v1.VirtualMachineInstanceSpec) bool { return s.NodeSelector["a"] == "b" }, false},
-		{"link", func(s *v1.VirtualMachineInstanceSpec) {
-			s.Domain.Devices.Interfaces[0].State = v1.InterfaceStateLinkDown
+		{
+			"node selector", func(s *v1.VirtualMachineInstanceSpec) { s.NodeSelector = map[string]string{"a": "b"} },
+			func(s *v1.VirtualMachineInstanceSpec) bool { return s.NodeSelector["a"] == "b" }, false,
 		},
+		{
+			"link", func(s *v1.VirtualMachineInstanceSpec) {
+				s.Domain.Devices.Interfaces[0].State = v1.InterfaceStateLinkDown
+			},
 			func(s *v1.VirtualMachineInstanceSpec) bool {
 				return s.Domain.Devices.Interfaces[0].State == v1.InterfaceStateLinkDown
-			}, false},
+			}, false,
+		},
 		{"model of the processor", func(s *v1.VirtualMachineInstanceSpec) { s.Domain.CPU.Model = "Haswell" }, nil, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

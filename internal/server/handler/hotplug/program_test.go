@@ -49,8 +49,14 @@ func TestProgram(t *testing.T) {
 		kind, major, minor uint32
 		want               int32
 	}{
-		{charDevice, 1, 3, 1}, {charDevice, 1, 4, 0}, {blockDevice, 1, 3, 0}, {charDevice, 136, 9, 1},
-		{blockDevice, 7, 5, 1}, {blockDevice, 7, 6, 0}, {blockDevice, 8, 5, 0}, {charDevice, 7, 5, 0},
+		{charDevice, 1, 3, 1},
+		{charDevice, 1, 4, 0},
+		{blockDevice, 1, 3, 0},
+		{charDevice, 136, 9, 1},
+		{blockDevice, 7, 5, 1},
+		{blockDevice, 7, 6, 0},
+		{blockDevice, 8, 5, 0},
+		{charDevice, 7, 5, 0},
 	} {
 		if got := run(t, code, c.kind|read, c.major, c.minor); got != c.want {
 			t.Errorf("%+v: %d", c, got)

@@ -1,9 +1,8 @@
 package status
 
 import (
-	"strconv"
-
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"

@@ -288,7 +288,8 @@ func under(vmi *v1.VirtualMachineInstance, migration types.UID) bool {
 func migrationPatch(vmi *v1.VirtualMachineInstance, next *v1.VirtualMachineInstanceStatus, labels map[string]string, p *migrationprogress.Progress) ([]byte, error) {
 	first := []operation{
 		{"test", "/status/migrationState/migrationUid", vmi.Status.MigrationState.MigrationUID},
-		{"test", "/status/migrationState/failed", nil}, {"test", "/status/migrationState/completed", nil},
+		{"test", "/status/migrationState/failed", nil},
+		{"test", "/status/migrationState/completed", nil},
 	}
 	told, err := annotate(vmi, p)
 	if err != nil {

@@ -82,10 +82,14 @@ func TestRunning(t *testing.T) {
 	}{
 		"nothing": {map[string]string{}, state{corev1.ConditionFalse, "", ""}},
 		"runs":    {end(target, "true", "Pod is running", ""), state{corev1.ConditionTrue, "Pod is running", ""}},
-		"no node": {both(end(target, "false", "Unschedulable", "0/1 nodes"), map[string]string{names.AnnPodSchedulable: "false"}),
-			state{corev1.ConditionFalse, "Unschedulable", "Importer pod cannot be scheduled: 0/1 nodes"}},
-		"source in use": {both(end(target, "true", "Pod is running", ""), end(source, "false", "CloneSourceInUse", "pod x")),
-			state{corev1.ConditionFalse, "CloneSourceInUse", "pod x"}},
+		"no node": {
+			both(end(target, "false", "Unschedulable", "0/1 nodes"), map[string]string{names.AnnPodSchedulable: "false"}),
+			state{corev1.ConditionFalse, "Unschedulable", "Importer pod cannot be scheduled: 0/1 nodes"},
+		},
+		"source in use": {
+			both(end(target, "true", "Pod is running", ""), end(source, "false", "CloneSourceInUse", "pod x")),
+			state{corev1.ConditionFalse, "CloneSourceInUse", "pod x"},
+		},
 		"both stopped": {both(end(target, "false", "Error", "a"), end(source, "false", "Completed", "b")), state{corev1.ConditionFalse, "Error and Completed", "a and b"}},
 		"both run":     {both(end(target, "true", "Pod is running", ""), end(source, "true", "Pod is running", "")), state{corev1.ConditionTrue, "Pod is running", ""}},
 	} {
