@@ -72,16 +72,18 @@ generate: ## write again what is generated: definitions, completions, reference
 	cd internal/crds && go run ./gen .
 	go run ./cmd/virtctl/gen
 
-.PHONY: test test-unit test-e2e
-test: deps test-unit test-e2e ## every tier; what CI runs
+.PHONY: test test-unit test-integration test-libvirt test-e2e
+test: deps test-unit test-integration test-e2e ## unit, integration and e2e; what CI runs
 
 UNIT := go test -timeout 15m
 test-unit: deps ## unit, golden and script tests (UPDATE=1 writes golden files again)
 	$(UNIT) ./cmd/... ./images/... ./internal/...
 	cd embedded && $(UNIT) ./...
 
-test-integration: deps build bin/virt-kube images ## components behind a real API server, the launcher with real libvirt and guests, virt-kube's own life
+test-integration: deps bin/virt-kube ## the controllers and servers behind a real API server
 	go test -tags integration -count=1 -p 1 -timeout 20m ./internal/server/api ./internal/server/controller ./internal/server/cdi/...
+
+test-libvirt: deps bin/virt-kube images ## what needs a libvirt daemon of this machine: domains, the launcher and guests; virt-kube's own life
 	go test -tags libvirt -count=1 -p 1 -timeout 20m ./internal/libvirt/domain ./internal/libvirt/launcher
 	go test -tags guest -count=1 -p 1 -timeout 20m ./images/demo
 	$(MAKE) -C embedded e2e
@@ -94,6 +96,5 @@ bench: deps build bin/virt-kube images ## measure docs/promises.md, each figure 
 	go test -tags bench -count=1 -timeout 60m -v ./test/bench/...
 
 .PHONY: lint
-lint: ## style and import rules
-	go vet ./...
+lint: ## style and import rules; compiles the linter the first time
 	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2 run ./...

@@ -220,7 +220,6 @@ func TestServePassesOnlyWhatIsMeant(t *testing.T) {
 		}
 	}
 	proxy, _ := way(t, names.UploadHost("disk", "lab"), target, echo)
-	//nolint:bodyclose // send reads and closes it
 	response, text := send(t, http.MethodPost, proxy.URL+"/upload", strings.NewReader("12345"), http.Header{
 		"Authorization": {"Bearer secret"}, "X-Remote-User": {"ann"}, "X-Remote-Extra-Scopes": {"a"}, "Impersonate-User": {"bob"},
 		"Cookie": {"c=d"}, "X-Forwarded-For": {"10.1.1.1"}, names.HeaderIdentity: {"mine"}, names.HeaderOffset: {"3"},
@@ -238,7 +237,7 @@ func TestServePassesOnlyWhatIsMeant(t *testing.T) {
 			t.Errorf("%q is lost: %s", kept, text)
 		}
 	}
-	response, _ = send(t, http.MethodHead, proxy.URL+"/upload-async", nil, nil) //nolint:bodyclose // send reads and closes it
+	response, _ = send(t, http.MethodHead, proxy.URL+"/upload-async", nil, nil)
 	if response.StatusCode != http.StatusOK || response.Header.Get(names.HeaderOffset) != "7" {
 		t.Errorf("HEAD: %d %v", response.StatusCode, response.Header)
 	}
@@ -247,7 +246,6 @@ func TestServePassesOnlyWhatIsMeant(t *testing.T) {
 func TestServeLeadsArchivesElsewhere(t *testing.T) {
 	notes := map[string]string{names.AnnUploadRequest: "", names.AnnContentType: "archive"}
 	proxy, _ := way(t, names.UploadHost("disk", "lab"), notes, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) })
-	//nolint:bodyclose // send reads and closes it
 	if _, text := send(t, http.MethodPost, proxy.URL+"/upload", strings.NewReader("x"), nil); text != "/v1beta1/upload-archive" {
 		t.Error(text)
 	}
@@ -257,7 +255,7 @@ func TestServeLeadsArchivesElsewhere(t *testing.T) {
 func TestServeKnowsTheServerByItsName(t *testing.T) {
 	called := false
 	proxy, _ := way(t, names.UploadHost("other", "lab"), target, func(http.ResponseWriter, *http.Request) { called = true })
-	response, text := send(t, http.MethodPost, proxy.URL+"/upload", strings.NewReader("x"), nil) //nolint:bodyclose // send reads and closes it
+	response, text := send(t, http.MethodPost, proxy.URL+"/upload", strings.NewReader("x"), nil)
 	if response.StatusCode != http.StatusBadGateway || called || !strings.Contains(text, "certificate") {
 		t.Errorf("%d %s", response.StatusCode, text)
 	}
@@ -303,7 +301,7 @@ func TestServePassesEarlyAnswersOn(t *testing.T) {
 		linger.Text(w, http.StatusConflict, "elsewhere")
 		x.End(linger.Patience)
 	})
-	response, _ := send(t, http.MethodPost, proxy.URL+"/upload", strings.NewReader(strings.Repeat("x", 1<<20)), nil) //nolint:bodyclose // send reads and closes it
+	response, _ := send(t, http.MethodPost, proxy.URL+"/upload", strings.NewReader(strings.Repeat("x", 1<<20)), nil)
 	if response.StatusCode != http.StatusConflict || response.Header.Get(names.HeaderOffset) != "9" {
 		t.Errorf("%d %v", response.StatusCode, response.Header)
 	}

@@ -106,7 +106,6 @@ func TestBothProtocolsAndNewCertificates(t *testing.T) {
 		h2   bool
 		want string
 	}{{false, "HTTP/1.1 xxxxxxxx"}, {true, "HTTP/2.0 xxxxxxxx"}} {
-		//nolint:bodyclose // get reads and closes it
 		_, text, err := get(t, r.client(&tls.Config{MinVersion: tls.VersionTLS12}, tc.h2), http.MethodPost, r.url, strings.NewReader(strings.Repeat("b", 8<<20)))
 		if err != nil || text != tc.want {
 			t.Errorf("%q %v", text, err)
