@@ -89,7 +89,7 @@ test-libvirt: deps bin/virt-kube images ## what needs a libvirt daemon of this m
 	$(MAKE) -C embedded e2e
 
 test-e2e: deps build bin/virt-kube images ## the user's journeys on a cluster of this machine, with real VMs
-	go test -tags e2e -count=1 -timeout 40m -v ./test/e2e/...
+	go test -tags e2e -count=1 -timeout 60m -v ./test/e2e/...
 
 .PHONY: bench
 bench: deps build bin/virt-kube images ## measure docs/promises.md, each figure beside its floor
