@@ -220,7 +220,8 @@ func (a *agent) addMigrations(ctx context.Context, config *rest.Config, serving 
 func (a *agent) addLaunchers(ctx context.Context) error {
 	connector := discovery.Connector{KubeletDir: a.options.KubeletDir}
 	a.connect = connector.Connect
-	a.set = launchers.NewSet(ctx, connector.Connect, a.log.WithName("launchers"), a.enqueue)
+	// A migration under way is followed through its launcher, also after we were told to end.
+	a.set = launchers.NewSet(context.WithoutCancel(ctx), connector.Connect, a.log.WithName("launchers"), a.enqueue)
 	finder, err := discovery.NewFinder(a.options.KubeletDir, a.log.WithName("discovery"), a.set.Found)
 	if err != nil {
 		return err
