@@ -69,7 +69,7 @@ func settings(slot string) (cluster.Settings, error) {
 	return cluster.Settings{
 		Instance: "virtctl-" + name, Nodes: 2, Port: 8443 + 20*int(n), Bridge: "vkbr" + name,
 		NodeCIDR: fmt.Sprintf("10.220.%d.0/24", n), NodeCIDR6: fmt.Sprintf("fd00:10:220:%d::/64", n),
-		PodCIDR: fmt.Sprintf("10.%d.0.0/16", 250-10*n), PodCIDR6: fmt.Sprintf("fd00:10:250:%d00::/56", n),
+		PodCIDR: fmt.Sprintf("10.%d.0.0/16", 230+n), PodCIDR6: fmt.Sprintf("fd00:10:250:%d00::/56", n),
 		ServiceCIDR: fmt.Sprintf("10.98.%d.0/24", n), ServiceCIDR6: fmt.Sprintf("fd00:10:98:%d::/112", n),
 	}, nil
 }

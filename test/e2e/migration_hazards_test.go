@@ -152,7 +152,7 @@ func TestFullNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Less than a launcher with a guest of 128 MiB needs is left, more than the platform's own pods ask for.
-	size.Sub(resource.MustParse("700Mi"))
+	size.Sub(resource.MustParse("450Mi"))
 	v.kubectlIn(fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"greedy"},"spec":{"nodeName":%q,"containers":[{"name":"c",
 "image":"localhost/virtctl/virt-launcher:%s","imagePullPolicy":"Never","command":["/bin/sh","-c","trap 'exit 0' TERM; sleep infinity & wait"],
 "resources":{"requests":{"memory":%q}}}]}}`, other, shared.Tag, size.String()), "apply", "-f", "-")

@@ -38,7 +38,7 @@ func TestANodeAgentIsHeldToItsNode(t *testing.T) {
 	for what, lease := range map[string]string{"another node's lease": "virt-handler-" + there, "the lease of who leads": "virt-controller"} {
 		object := fmt.Sprintf(`{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"namespace":"kubevirt","name":%q},"spec":{"holderIdentity":%q}}`, lease, here)
 		message := "only the lease of the node it runs on"
-		if r := j.kubectlTry(object, as("create", "-f", "-")...); r.Code == 0 || !strings.Contains(r.Stderr, message) {
+		if r := j.kubectlTry(object, as("create", "-n", "kubevirt", "-f", "-")...); r.Code == 0 || !strings.Contains(r.Stderr, message) {
 			t.Errorf("%s: exit code %d, want a refusal with %q\n%s%s", what, r.Code, message, r.Stdout, r.Stderr)
 		}
 	}

@@ -97,7 +97,7 @@ func (s *session) send(ctx context.Context) (busy bool, err error) {
 		case s.view.Peer == nil:
 			return false, nil
 		case m.StartTimestamp != nil:
-			s.mem.run = s.begin(wire.MigrateRequest{}, nil)
+			s.mem.run, _ = s.begin(wire.MigrateRequest{}, nil)
 		case m.AbortRequested:
 			return false, s.stays(ctx, &migration.Outcome{Failure: "the migration was aborted before it began", Aborted: true})
 		default:
@@ -137,7 +137,8 @@ func (s *session) set(ctx context.Context) (busy bool, err error) {
 		return false, s.stays(ctx, &migration.Outcome{Failure: err.Error()})
 	}
 	begun := false
-	err = s.writeMigration(ctx, func(m *v1.VirtualMachineInstanceMigrationState) {
+	// What is written is done: being told to end between the two would leave a migration that nobody began.
+	err = s.writeMigration(context.WithoutCancel(ctx), func(m *v1.VirtualMachineInstanceMigrationState) {
 		now := metav1.NewTime(s.r.Now())
 		m.StartTimestamp = &now
 		begun = true
@@ -147,22 +148,29 @@ func (s *session) set(ctx context.Context) (busy bool, err error) {
 		return false, err
 	}
 	ctrl.LoggerFrom(ctx).Info("migration begins", "vmi", s.ref.VMI, "migration", route.Migration, "to", route.Address, "disks", request.Disks)
-	s.mem.run = s.begin(request, tunnel)
+	var ended <-chan struct{}
+	s.mem.run, ended = s.begin(request, tunnel)
+	if ctx.Err() != nil {
+		// Told to end just now: whoever waits for migrations may have looked before this one began, but waits for us.
+		<-ended
+	}
 	return true, nil
 }
 
-func (s *session) begin(request wire.MigrateRequest, path migration.Path) *migration.Run {
+// begin tells also when the migration is over.
+func (s *session) begin(request wire.MigrateRequest, path migration.Path) (*migration.Run, <-chan struct{}) {
 	pod := s.ref.Pod
 	node := s.r.Migrations
-	done := node.Working()
+	done, ended := node.Working(), make(chan struct{})
 	plan := migration.Plan{Migration: s.migrating().MigrationUID, Request: request, Path: path, Limits: s.limits()}
 	return migration.Begin(node.Context, s.view.Peer.Client, plan, migration.Hooks{
 		Moved: func() { node.Changed(pod) },
 		Ended: func() {
 			done()
+			close(ended)
 			node.Changed(pod)
 		},
-	})
+	}), ended
 }
 
 func (s *session) route() (migration.Route, error) {
