@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -65,38 +64,6 @@ func TestNodesCutOff(t *testing.T) {
 	v.stayed("progressTimeout")
 }
 
-// TestComponentsReplacedDuringMigration: neither a new virt-handler on both nodes, nor new virt-apis and virt-controllers, nor new
-// certificates end a migration or a console.
-func TestComponentsReplacedDuringMigration(t *testing.T) {
-	v := slow(t, "4Mi")
-	ctx, cancel := context.WithTimeout(t.Context(), stepTime)
-	defer cancel()
-	console := make(chan string, 1)
-	go func() {
-		_, seen := watchConsole(ctx, v.namespace, v.name, "said-after-all-of-it")
-		console <- seen
-	}()
-	platform := func(args ...string) string { return v.kubectl(append([]string{"-n", "kubevirt"}, args...)...) }
-
-	v.depart()
-	platform("delete", "pods", "-l", "kubevirt.io in (virt-handler,virt-api,virt-controller)", "--wait=false")
-	v.arrived()
-	platform("wait", "pods", "-l", "kubevirt.io in (virt-handler,virt-api,virt-controller)", "--for", "condition=Ready", "--timeout", "120s")
-
-	v.depart()
-	secrets := []string{"kubevirt-virt-handler-server-certs", "kubevirt-virt-handler-migration-client-certs"}
-	platform(append([]string{"delete", "secret"}, secrets...)...)
-	for _, name := range secrets {
-		platform("wait", "secret/"+name, "--for", "create", "--timeout", "60s")
-	}
-	v.arrived()
-
-	v.pipe("\necho said-after'-all-of-it'\n", "console", v.name, "--timeout", "20s")
-	if seen := <-console; !strings.Contains(seen, "said-after-all-of-it") {
-		t.Errorf("the console that was open all the time ended with %q", seen[max(0, len(seen)-400):])
-	}
-}
-
 // TestSourceNodeSwitchedOff: a guest whose node loses power while it moves is started again, once.
 func TestSourceNodeSwitchedOff(t *testing.T) {
 	v := slow(t, "2Mi")
@@ -124,23 +91,6 @@ func TestStoppedDuringMigration(t *testing.T) {
 		t.Errorf("QEMUs are left: %v", left)
 	}
 	v.kubectl("wait", "vmim", "--all", "--for", "jsonpath={.status.phase}=Failed", "--timeout", "60s")
-}
-
-// TestBusyGuestMoves: a guest that changes its memory faster than it can be sent moves if it may be disturbed: it is stopped until
-// the rest has been sent, or goes on at once on the new node and has the rest fetched.
-func TestBusyGuestMoves(t *testing.T) {
-	for mode, setting := range map[string]string{"Paused": `"allowWorkloadDisruption":true`, "PostCopy": `"allowPostCopy":true`} {
-		t.Run(mode, func(t *testing.T) {
-			j := start(t)
-			// Launchers have what post-copy needs only if the cluster allows it when they are started.
-			settle(j, "{"+setting+`,"completionTimeoutPerGiB":6,"bandwidthPerMigration":"4Mi"}`)
-			v := bootTraveller(j)
-			v.pipe("\n(while :; do head -c 30000000 /dev/urandom > /tmp/noise; done) &\n", "console", v.name, "--timeout", "20s")
-			v.depart()
-			v.arrived()
-			v.want("how it moved", v.kubectl("get", "vmi", v.name, "-o", "jsonpath={.status.migrationState.mode}"), mode)
-		})
-	}
 }
 
 // TestFullNode: the dry run says that the other node has no room, and a migration there waits and can be taken back.
