@@ -11,14 +11,12 @@ import (
 )
 
 // settle changes how the cluster's migrations run until the test ends.
-func (v *traveller) settle(migrations string) { settle(v.journey, migrations) }
-
-func settle(j *journey, migrations string) {
-	j.Helper()
+func (v *traveller) settle(migrations string) {
+	v.Helper()
 	change := func(to string) {
-		j.kubectl("patch", "kubevirt", "-n", "kubevirt", "kubevirt", "--type", "merge", "-p", `{"spec":{"configuration":{"migrations":`+to+`}}}`)
+		v.kubectl("patch", "kubevirt", "-n", "kubevirt", "kubevirt", "--type", "merge", "-p", `{"spec":{"configuration":{"migrations":`+to+`}}}`)
 	}
-	j.Cleanup(func() { change("null") })
+	v.Cleanup(func() { change("null") })
 	change(migrations)
 }
 
