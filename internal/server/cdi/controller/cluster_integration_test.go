@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
@@ -248,8 +249,9 @@ func (cl *cluster) endPods() {
 			if !is || e.Type == watch.Deleted || pod.DeletionTimestamp == nil {
 				continue
 			}
+			// A pod that is to go may be changed once more: by the second event it is gone, or another has its name.
 			err := cl.c.Delete(ctx, pod, client.GracePeriodSeconds(0), client.Preconditions{UID: &pod.UID})
-			if client.IgnoreNotFound(err) != nil && ctx.Err() == nil {
+			if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) && ctx.Err() == nil {
 				t.Errorf("end pod %s: %v", pod.Name, err)
 			}
 		}
