@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -55,6 +56,9 @@ type Reader struct {
 	object Object
 	policy Policy
 	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu     sync.Mutex // one Read at a time, and what it leaves for Close
 	body   io.ReadCloser
 	stall  *watch
 	info   Info
@@ -79,10 +83,12 @@ type Start struct {
 
 // NewReader opens the object and reads what the source says about it. Failures to open are retried as well.
 func NewReader(ctx context.Context, object Object, start Start, policy Policy) (*Reader, error) {
-	r := &Reader{object: object, policy: policy, ctx: ctx, offset: start.Offset, end: start.End, mark: start.Offset, info: start.Pin}
+	r := &Reader{object: object, policy: policy, offset: start.Offset, end: start.End, mark: start.Offset, info: start.Pin}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	for r.body == nil {
 		if err := r.open(); err != nil {
 			if err := r.failed(err); err != nil {
+				r.cancel(err)
 				return nil, err
 			}
 		}
@@ -116,6 +122,8 @@ func (r *Reader) open() error {
 
 // Read reads on, over as many connections as it takes.
 func (r *Reader) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for r.err == nil {
 		if r.body == nil {
 			if err := r.open(); err != nil {
@@ -194,14 +202,19 @@ func (r *Reader) closeBody() {
 	}
 }
 
-// Close ends the connection.
+// Close ends the connection, also under somebody who reads ahead.
 func (r *Reader) Close() error {
+	r.cancel(errClosed)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.closeBody()
 	if r.err == nil {
-		r.err = errors.New("read after close")
+		r.err = errClosed
 	}
 	return nil
 }
+
+var errClosed = errors.New("read after close")
 
 var errStalled = errors.New("the server sent nothing for too long")
 

@@ -18,7 +18,8 @@ import (
 type checksum struct {
 	algorithm string
 	want      []byte
-	hash      hash.Hash
+	begin     func() hash.Hash
+	hash      hash.Hash // of what was read last
 }
 
 // parseChecksum reads "sha256:<hex>"; nil when there is none. A bare hash is told by its length, as in other tools.
@@ -36,15 +37,15 @@ func parseChecksum(text string) (*checksum, error) {
 	if maker == nil || err != nil || len(want) != maker().Size() {
 		return nil, source.Fatalf(reasonInvalid, "the checksum %.160q cannot be read: it must be md5:, sha1:, sha256: or sha512: and the hash in hexadecimal digits", text)
 	}
-	return &checksum{algorithm: strings.ToLower(name), want: want, hash: maker()}, nil
+	return &checksum{algorithm: strings.ToLower(name), want: want, begin: maker, hash: maker()}, nil
 }
 
-// reader hashes what is read from r.
+// reader hashes what is read from r, from now on. Whoever still reads ahead of an earlier one changes only its hash.
 func (c *checksum) reader(r io.Reader) io.Reader {
 	if c == nil {
 		return r
 	}
-	c.hash.Reset()
+	c.hash = c.begin()
 	return io.TeeReader(r, c.hash)
 }
 
