@@ -58,10 +58,10 @@ type Reader struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	mu     sync.Mutex // one Read at a time, and what it leaves for Close
-	body   io.ReadCloser
-	stall  *watch
-	info   Info
+	mu    sync.Mutex // one Read at a time, and what it leaves for Close
+	body  io.ReadCloser
+	stall *watch
+	info  Info
 
 	offset   int64 // of the next byte
 	end      int64 // 0: the object's
