@@ -31,8 +31,8 @@ import (
 	"virtctl/internal/server/api/admission/review"
 	"virtctl/internal/server/api/expand"
 	"virtctl/internal/server/api/nodeclient"
-	"virtctl/internal/server/api/stream"
 	"virtctl/internal/server/api/subresource"
+	"virtctl/internal/server/serving"
 	"virtctl/internal/tlsfile"
 )
 
@@ -44,7 +44,7 @@ type app struct {
 	aggregator *aggregation.Aggregator
 	serving    *tlsfile.KeyPair
 	config     *clusterconfig.Source
-	streams    *stream.Tracker
+	streams    *serving.Tracker
 	metrics    *metrics
 	handler    http.Handler
 	health     *health
@@ -76,7 +76,7 @@ func newApp(cluster *rest.Config, o Options, log *slog.Logger) (*app, error) {
 	}
 	h := &health{}
 	a := &app{
-		options: o, health: h, log: log, cache: cached, aggregator: aggregator, config: config, streams: stream.NewTracker(),
+		options: o, health: h, log: log, cache: cached, aggregator: aggregator, config: config, streams: serving.NewTracker(),
 		serving: tlsfile.Mounted(o.ServingDir), metrics: newMetrics(h.ready), listen: listenOn(o.Port),
 	}
 	h.checks = []func() error{aggregator.Ready, a.servable}

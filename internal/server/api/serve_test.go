@@ -17,7 +17,7 @@ import (
 	"virtctl/internal/aggregation"
 	"virtctl/internal/certificates/pkitest"
 	"virtctl/internal/clusterconfig"
-	"virtctl/internal/server/api/stream"
+	"virtctl/internal/server/serving"
 	"virtctl/internal/tlsfile"
 )
 
@@ -43,7 +43,7 @@ func start(t *testing.T) *running {
 	synced := true
 	r.app = &app{
 		options: Options{LameDuck: 50 * time.Millisecond, Drain: time.Minute}, log: quiet(), aggregator: aggregator,
-		cache: &informertest.FakeInformers{Synced: &synced}, config: clusterconfig.Fixed(nil), streams: stream.NewTracker(),
+		cache: &informertest.FakeInformers{Synced: &synced}, config: clusterconfig.Fixed(nil), streams: serving.NewTracker(),
 		serving: tlsfile.Mounted(r.dir),
 		metrics: newMetrics((&health{}).ready), health: &health{},
 	}

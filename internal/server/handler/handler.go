@@ -46,7 +46,7 @@ import (
 	"virtctl/internal/server/handler/node"
 	"virtctl/internal/server/handler/subresource"
 	"virtctl/internal/server/handler/vmi"
-	health "virtctl/internal/server/serving"
+	"virtctl/internal/server/serving"
 )
 
 // Options are the command line's.
@@ -75,8 +75,11 @@ const (
 	// Waits after a failed start, growing from the first to the last.
 	firstRetry = time.Second
 	lastRetry  = 2 * time.Minute
-	// lastMigrations is how long migrations may go on after we were told to end; the pod's grace period is a bit longer.
+	// What we give those who need us after we were told to end: first consoles, then migrations, then the process's own parts. The
+	// pod's grace period is a bit longer than all of it.
+	lastSessions   = 2 * time.Minute
 	lastMigrations = 5 * time.Minute
+	lastWords      = 10 * time.Second
 )
 
 // agent is everything that Run puts together.
@@ -91,28 +94,36 @@ type agent struct {
 	// arrivals holds the VirtualMachineInstances that shall come here by migration.
 	arrivals   cache.Cache
 	migrations *migration.Node
+	sessions   *serving.Tracker
 	queue      atomic.Pointer[workqueue.TypedRateLimitingInterface[reconcile.Request]]
 }
 
-// Run works until ctx ends.
-func Run(ctx context.Context, config *rest.Config, options Options) error {
-	a := &agent{options: options, log: ctrl.Log.WithName("handler")}
+// Run works until ctx ends, and then for those who need it: the next virt-handler comes only when this one has gone, so until then all
+// of the node's machines are served.
+func Run(stop context.Context, config *rest.Config, options Options) error {
+	ctx, end := context.WithCancel(context.WithoutCancel(stop))
+	defer end()
+	a := &agent{options: options, log: ctrl.Log.WithName("handler"), sessions: serving.NewTracker()}
+	defer context.AfterFunc(stop, func() {
+		a.finish(ctx)
+		end()
+	})()
 	probe, err := node.ReadProbe(options.ProbeDir)
 	if err != nil {
 		return err
 	}
 	a.probe = probe
-	serving := certs.New(options.Certs, a.log.WithName("certs"))
-	if err := a.newManager(config, serving); err != nil {
+	own := certs.New(options.Certs, a.log.WithName("certs"))
+	if err := a.newManager(config, own); err != nil {
 		return err
 	}
 	if a.config, err = follow.Cache(ctx, a.manager.GetCache()); err != nil {
 		return err
 	}
-	if err = a.manager.AddMetricsServerExtraHandler("/healthz", health.Health(a.config)); err != nil {
+	if err = a.manager.AddMetricsServerExtraHandler("/healthz", serving.Health(a.config)); err != nil {
 		return fmt.Errorf("serve /healthz: %w", err)
 	}
-	if err := a.addMigrations(ctx, config, serving); err != nil {
+	if err := a.addMigrations(ctx, config, own); err != nil {
 		return err
 	}
 	steps := []func(context.Context) error{a.addLaunchers, a.addReconciler, a.addNode}
@@ -122,13 +133,28 @@ func Run(ctx context.Context, config *rest.Config, options Options) error {
 		}
 	}
 	server := &subresource.Server{
-		Address: fmt.Sprintf(":%d", options.ConsolePort), TLS: serving.Server(tls.RequireAndVerifyClientCert),
-		Launchers: a.set, Log: a.log.WithName("subresource"),
+		Address: fmt.Sprintf(":%d", options.ConsolePort), TLS: own.Server(tls.RequireAndVerifyClientCert),
+		Launchers: a.set, Sessions: a.sessions, Log: a.log.WithName("subresource"),
 	}
-	if err := a.add(serving, server, footprint.Trimmer{Log: a.log.WithName("footprint")}); err != nil {
+	if err := a.add(own, server, footprint.Trimmer{Log: a.log.WithName("footprint")}); err != nil {
 		return err
 	}
 	return a.manager.Start(ctx)
+}
+
+// finish waits for the consoles and migrations that go through this process.
+func (a *agent) finish(ctx context.Context) {
+	a.log.Info("told to end")
+	sessions, cancel := context.WithTimeout(ctx, lastSessions)
+	defer cancel()
+	if left := a.sessions.Drain(sessions); left > 0 {
+		a.log.Info("sessions had to be ended", "count", left)
+	}
+	migrations, cancel := context.WithTimeout(ctx, lastMigrations)
+	defer cancel()
+	if left := a.migrations.Finish(migrations); left > 0 {
+		a.log.Info("migrations are left behind", "count", left)
+	}
 }
 
 type runnable interface{ Start(context.Context) error }
@@ -142,7 +168,7 @@ func (a *agent) add(list ...runnable) error {
 	return nil
 }
 
-func (a *agent) newManager(config *rest.Config, serving *certs.Source) error {
+func (a *agent) newManager(config *rest.Config, own *certs.Source) error {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, coordinationv1.AddToScheme, v1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -150,17 +176,17 @@ func (a *agent) newManager(config *rest.Config, serving *certs.Source) error {
 		}
 	}
 	config.QPS = -1 // the API server's priority and fairness does that
-	own := labels.SelectorFromSet(labels.Set{v1.NodeNameLabel: a.options.NodeName})
+	here := labels.SelectorFromSet(labels.Set{v1.NodeNameLabel: a.options.NodeName})
 	launcherPods := labels.SelectorFromSet(labels.Set{v1.AppLabel: "virt-launcher"})
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
-	patience := lastMigrations
+	patience := lastWords
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme,
 		Logger: a.log,
 		Metrics: metricsserver.Options{
 			BindAddress: fmt.Sprintf(":%d", a.options.Port), SecureServing: true,
 			TLSOpts: []func(*tls.Config){func(c *tls.Config) {
-				c.GetConfigForClient = serving.Server(tls.NoClientCert).GetConfigForClient
+				c.GetConfigForClient = own.Server(tls.NoClientCert).GetConfigForClient
 				// Never used, but keeps the server from making a certificate of its own.
 				c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, os.ErrNotExist }
 			}},
@@ -174,7 +200,7 @@ func (a *agent) newManager(config *rest.Config, serving *certs.Source) error {
 				&corev1.Pod{}: {
 					Label: launcherPods, Field: fields.OneTermEqualSelector("spec.nodeName", a.options.NodeName),
 				},
-				&v1.VirtualMachineInstance{}: {Label: own},
+				&v1.VirtualMachineInstance{}: {Label: here},
 			},
 		},
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Node{}, &corev1.Event{}}}},
@@ -187,7 +213,7 @@ func (a *agent) newManager(config *rest.Config, serving *certs.Source) error {
 }
 
 // addMigrations takes guests from other nodes and can send them there.
-func (a *agent) addMigrations(ctx context.Context, config *rest.Config, serving *certs.Source) error {
+func (a *agent) addMigrations(ctx context.Context, config *rest.Config, own *certs.Source) error {
 	var err error
 	// A selector cannot say "this label or that", so the objects on their way here need a cache of their own.
 	a.arrivals, err = cache.New(config, cache.Options{
@@ -208,20 +234,19 @@ func (a *agent) addMigrations(ctx context.Context, config *rest.Config, serving 
 	a.migrations = &migration.Node{
 		Context: context.WithoutCancel(ctx), Address: address, Port: a.options.MigrationPort,
 		Receiver: &migration.Receiver{
-			Address: fmt.Sprintf(":%d", a.options.MigrationPort), TLS: serving.Server(tls.RequireAndVerifyClientCert),
+			Address: fmt.Sprintf(":%d", a.options.MigrationPort), TLS: own.Server(tls.RequireAndVerifyClientCert),
 			Log: a.log.WithName("migration"),
 		},
 		Client: sending.Client(migration.TargetCommonName), Changed: a.enqueue,
 	}
-	return a.add(a.arrivals, sending, a.migrations, a.migrations.Receiver)
+	return a.add(a.arrivals, sending, a.migrations.Receiver)
 }
 
 // addLaunchers finds and follows the node's launchers.
 func (a *agent) addLaunchers(ctx context.Context) error {
 	connector := discovery.Connector{KubeletDir: a.options.KubeletDir}
 	a.connect = connector.Connect
-	// A migration under way is followed through its launcher, also after we were told to end.
-	a.set = launchers.NewSet(context.WithoutCancel(ctx), connector.Connect, a.log.WithName("launchers"), a.enqueue)
+	a.set = launchers.NewSet(ctx, connector.Connect, a.log.WithName("launchers"), a.enqueue)
 	finder, err := discovery.NewFinder(a.options.KubeletDir, a.log.WithName("discovery"), a.set.Found)
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ import (
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/server/api/expand"
 	"virtctl/internal/server/api/routes"
-	"virtctl/internal/server/api/stream"
+	"virtctl/internal/server/serving"
 )
 
 // agent is a node agent that writes down what it is asked.
@@ -107,7 +107,7 @@ func setUp(t *testing.T, gates []string, objects ...string) *harness {
 	c := builder.Build()
 	h := &harness{node: &agent{}, sessions: &sessions{}}
 	h.Server = &Server{
-		Client: c, KubeVirts: c, Config: clusterconfig.Fixed(kv), Node: h.node, Expander: expand.Literal{}, Streams: stream.NewTracker(),
+		Client: c, KubeVirts: c, Config: clusterconfig.Fixed(kv), Node: h.node, Expander: expand.Literal{}, Streams: serving.NewTracker(),
 		Sessions: h.sessions, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Healthy: func(context.Context) (string, error) { return "v1.36.3", nil },
 	}

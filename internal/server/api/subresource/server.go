@@ -15,7 +15,7 @@ import (
 	"virtctl/internal/reply"
 	"virtctl/internal/server/api/expand"
 	"virtctl/internal/server/api/routes"
-	"virtctl/internal/server/api/stream"
+	"virtctl/internal/server/serving"
 )
 
 // Node calls the node agents.
@@ -34,7 +34,7 @@ type Server struct {
 	Config    *clusterconfig.Source
 	Node      Node
 	Expander  expand.Expander
-	Streams   *stream.Tracker
+	Streams   *serving.Tracker
 	Sessions  Sessions
 	// Healthy tells whether the Kubernetes API server answers, and its version.
 	Healthy func(ctx context.Context) (version string, err error)

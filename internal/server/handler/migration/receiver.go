@@ -33,6 +33,8 @@ type Guest struct {
 	Open OpenFunc
 	// Plain says that the cluster has switched encryption off for migrations (disableTLS): whoever knows the migration is let in.
 	Plain bool
+	// Done is called when the guest is not expected any more.
+	Done func()
 }
 
 // Receiver accepts the streams of migrations to this node, of those that were announced with Expect.
@@ -54,6 +56,9 @@ func (r *Receiver) Expect(migration types.UID, guest Guest) {
 	if r.expected == nil {
 		r.expected = map[types.UID]Guest{}
 	}
+	if before, ok := r.expected[migration]; ok {
+		before.Done()
+	}
 	r.expected[migration] = guest
 }
 
@@ -72,6 +77,7 @@ func (r *Receiver) Forget(pod types.NamespacedName) {
 	for uid, e := range r.expected {
 		if e.Pod == pod {
 			delete(r.expected, uid)
+			e.Done()
 		}
 	}
 }
@@ -86,8 +92,8 @@ func (r *Receiver) Start(ctx context.Context) error {
 	return r.Serve(ctx, listener)
 }
 
-// Serve accepts connections from listener until ctx ends, and then waits for those that are joined: a guest that is under way
-// may arrive.
+// Serve accepts connections from listener until ctx ends, and then waits for those that are joined: the last words of a migration
+// may be under way.
 func (r *Receiver) Serve(ctx context.Context, listener net.Listener) error {
 	defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
 	for {

@@ -38,7 +38,7 @@ type Limits struct {
 	// Progress is how long nothing may be transferred.
 	Progress time.Duration
 	// PerGiB is how long each GiB of memory and disks may take. A guest that changes its memory faster is then switched to post-copy or
-	// stopped until all of it is there, if Disrupt says so.
+	// stopped until all of it is there, if Disrupt says so. From then on the rest only gets less, and only Progress limits it.
 	PerGiB            time.Duration
 	Disrupt, PostCopy bool
 	// MinBytes is the least that there is to transfer.
@@ -135,12 +135,12 @@ func (r *Run) progress(p wire.MigrationProgress, elapsed time.Duration) {
 	}
 	allowed := r.allowed(p)
 	switch {
-	case settled || allowed == 0 || elapsed <= allowed:
+	case settled || allowed == 0 || elapsed <= allowed || r.pausedNow():
 	case r.limits.Disrupt && r.limits.PostCopy:
 		r.switchOver()
-	case r.limits.Disrupt && !r.pausedNow():
+	case r.limits.Disrupt:
 		r.pause()
-	case !r.limits.Disrupt || elapsed > 2*allowed: // what stands still is worth waiting for once more
+	default:
 		r.giveUp(fmt.Sprintf("the migration did not finish within %s (completionTimeoutPerGiB): the guest changes its memory faster than it can be sent; "+
 			"allow post-copy, auto-converge or workload disruption, or raise the bandwidth", allowed))
 	}

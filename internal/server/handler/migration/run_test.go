@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	v1 "kubevirt.io/api/core/v1"
 
 	"virtctl/internal/libvirt/wire"
@@ -72,6 +73,7 @@ func (p *fakePath) Close() error { p.closed = true; return nil }
 
 func TestRun(t *testing.T) {
 	moving := wire.MigrationProgress{Phase: "precopy", TotalBytes: 1 << 30, ProcessedBytes: 1}
+	further := wire.MigrationProgress{Phase: "precopy", TotalBytes: 1 << 30, ProcessedBytes: 2}
 	for _, c := range []struct {
 		name     string
 		launcher *fakeLauncher
@@ -93,6 +95,10 @@ func TestRun(t *testing.T) {
 		{name: "too slow", launcher: newFake(moving), path: &fakePath{}, limits: Limits{PerGiB: 1}, want: "completionTimeoutPerGiB"},
 		{name: "post-copy", launcher: newFake(moving), path: &fakePath{}, limits: Limits{PerGiB: 1, Disrupt: true, PostCopy: true}, mode: v1.MigrationPostCopy},
 		{name: "paused", launcher: newFake(moving), path: &fakePath{}, limits: Limits{PerGiB: 1, Disrupt: true}, mode: v1.MigrationPaused},
+		{
+			name: "paused for as long as the rest takes", path: &fakePath{}, limits: Limits{PerGiB: 1, Disrupt: true}, mode: v1.MigrationPaused,
+			launcher: newFake(moving, further, wire.MigrationProgress{Done: true}),
+		},
 		{name: "not to be disturbed", launcher: newFake(moving), path: &fakePath{}, limits: Limits{PerGiB: 1, PostCopy: true}, want: "completionTimeoutPerGiB"},
 		{
 			name: "after a restart", launcher: &fakeLauncher{err: &wire.Error{Code: wire.CodeInvalid, Message: "a migration needs sockets"}},
@@ -144,5 +150,32 @@ func TestProgressIsToldRarely(t *testing.T) {
 	}
 	if told < 20 || told > 60 {
 		t.Errorf("told %d times in ten minutes", told)
+	}
+}
+
+// A virt-handler that is to end waits for the guests under way, whichever way they go, and lets its successor begin with others.
+func TestNodeFinishes(t *testing.T) {
+	n := &Node{Receiver: &Receiver{}}
+	away, ok := n.Take()
+	here, also := n.Take()
+	if !ok || !also {
+		t.Fatal("a node refuses migrations")
+	}
+	pod := types.NamespacedName{Namespace: "default", Name: "pod"}
+	n.Receiver.Expect("move-2", Guest{Pod: pod, Done: here})
+	hurried, cancel := context.WithCancel(t.Context())
+	cancel()
+	if left := n.Finish(hurried); left != 2 {
+		t.Errorf("%d migrations left, want 2", left)
+	}
+	if _, ok := n.Take(); ok {
+		t.Error("a node that is to end takes one more")
+	}
+	finished := make(chan int)
+	go func() { finished <- n.Finish(t.Context()) }()
+	away()
+	n.Receiver.Forget(pod)
+	if left := <-finished; left != 0 {
+		t.Errorf("%d migrations left", left)
 	}
 }

@@ -147,7 +147,7 @@ func TestTunnel(t *testing.T) {
 }
 
 func streams(t *testing.T, p *pair) {
-	p.receiver.Expect("move-1", Guest{Open: shouting, Plain: true})
+	p.receiver.Expect("move-1", Guest{Open: shouting, Plain: true, Done: func() {}})
 	for _, name := range []string{"libvirt", "memory", "nbd"} {
 		conn := p.connect(t, name)
 		sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
@@ -205,9 +205,15 @@ func TestTunnelRefusals(t *testing.T) {
 func TestReceiverForgets(t *testing.T) {
 	r := &Receiver{}
 	pod := types.NamespacedName{Namespace: "default", Name: "pod"}
-	r.Expect("move-1", Guest{Pod: pod, Open: shouting})
-	r.Expect("move-2", Guest{Pod: types.NamespacedName{Name: "other"}, Open: shouting})
+	over := 0
+	done := func() { over++ }
+	r.Expect("move-1", Guest{Pod: pod, Open: shouting, Done: done})
+	r.Expect("move-1", Guest{Pod: pod, Open: shouting, Done: done})
+	r.Expect("move-2", Guest{Pod: types.NamespacedName{Name: "other"}, Open: shouting, Done: done})
 	r.Forget(pod)
+	if over != 2 {
+		t.Errorf("told %d times that a guest is not expected any more, want once for each announcement but the last", over)
+	}
 	if r.Expects("move-1") || !r.Expects("move-2") {
 		t.Error("forgot the wrong one")
 	}

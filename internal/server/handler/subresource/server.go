@@ -15,6 +15,7 @@ import (
 
 	"virtctl/internal/libvirt/wire"
 	"virtctl/internal/server/handler/launchers"
+	"virtctl/internal/server/serving"
 )
 
 // apiClient is the common name of the certificate that virt-api calls with.
@@ -37,7 +38,9 @@ type Server struct {
 	Address   string
 	TLS       *tls.Config
 	Launchers *launchers.Set
-	Log       logr.Logger
+	// Sessions counts the streams that are open; its Stop ends them.
+	Sessions *serving.Tracker
+	Log      logr.Logger
 
 	sessions sessions
 }

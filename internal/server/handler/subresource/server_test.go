@@ -24,12 +24,14 @@ import (
 	"virtctl/internal/libvirt/wire"
 	"virtctl/internal/server/handler/discovery"
 	"virtctl/internal/server/handler/launchers"
+	"virtctl/internal/server/serving"
 )
 
 // vm is a launcher in this process; its console echoes.
 type vm struct {
-	calls chan string
-	agent error
+	calls    chan string
+	agent    error
+	sessions *serving.Tracker
 }
 
 func (v *vm) handler() wire.Handler {
@@ -96,8 +98,11 @@ func serve(t *testing.T, v *vm, clientName string) (base string, client *http.Cl
 	}
 	go func() { _ = wire.Serve(t.Context(), listener, v.handler()) }()
 	set := runningSet(t, path)
+	if v.sessions == nil {
+		v.sessions = serving.NewTracker()
+	}
 	ca := newCA(t)
-	server := &Server{Launchers: set, Log: logr.Discard()}
+	server := &Server{Launchers: set, Sessions: v.sessions, Log: logr.Discard()}
 	ts := httptest.NewUnstartedServer(server.Handler())
 	ts.TLS = &tls.Config{
 		Certificates: []tls.Certificate{ca.issue(t, "server")}, ClientCAs: ca.pool, ClientAuth: tls.RequireAndVerifyClientCert,
@@ -277,6 +282,28 @@ func TestConsole(t *testing.T) {
 		t.Errorf("the first session: %v", err)
 	}
 	echoed(t, second, "still mine")
+}
+
+// A virt-handler that is to end waits for its sessions, and when it cannot wait any longer tells them why they end.
+func TestSessionsOfAServerThatEnds(t *testing.T) {
+	v := &vm{sessions: serving.NewTracker()}
+	base, _, config := serve(t, v, apiClient)
+	session, _, err := dial(t, base, "vnc", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	echoed(t, session, "before")
+	patience, lost := context.WithCancel(t.Context())
+	left := make(chan int, 1)
+	go func() { left <- v.sessions.Drain(patience) }()
+	echoed(t, session, "meanwhile")
+	lost()
+	if _, _, err = session.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseNormalClosure) || !strings.Contains(err.Error(), "replaced") {
+		t.Errorf("the session: %v", err)
+	}
+	if n := <-left; n != 1 {
+		t.Errorf("%d sessions had to be ended, want 1", n)
+	}
 }
 
 func TestVNCPreservesSession(t *testing.T) {

@@ -64,7 +64,7 @@ func (s *Server) usbRedir(w http.ResponseWriter, r *http.Request, vm target) err
 			continue
 		}
 		defer end()
-		return carry(w, r, nil, func(ctx context.Context) (*os.File, error) {
+		return s.carry(w, r, nil, func(ctx context.Context) (*os.File, error) {
 			return vm.client.USB(ctx, wire.USBRequest{Slot: slot})
 		})
 	}
@@ -83,7 +83,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, key sessionKey, 
 			"; connect without preserveSession to take it over"}
 	}
 	defer end()
-	return carry(w, r, kicked, open)
+	return s.carry(w, r, kicked, open)
 }
 
 func upgradable(r *http.Request) error {
@@ -94,7 +94,8 @@ func upgradable(r *http.Request) error {
 }
 
 // carry joins a websocket with a stream of the launcher, which is asked first, so that its refusal is an HTTP error.
-func carry(w http.ResponseWriter, r *http.Request, kicked <-chan struct{}, open func(context.Context) (*os.File, error)) error {
+func (s *Server) carry(w http.ResponseWriter, r *http.Request, kicked <-chan struct{}, open func(context.Context) (*os.File, error)) error {
+	defer s.Sessions.Add()()
 	guest, err := openStream(r.Context(), open)
 	if err != nil {
 		return err
@@ -112,7 +113,7 @@ func carry(w http.ResponseWriter, r *http.Request, kicked <-chan struct{}, open 
 	if err != nil {
 		return nil // answered by the upgrader
 	}
-	join(ws, guest, kicked)
+	join(ws, guest, kicked, s.Sessions.Stop())
 	return nil
 }
 
@@ -131,12 +132,12 @@ func openStream(ctx context.Context, open func(context.Context) (*os.File, error
 	return conn, nil
 }
 
-// join copies both ways until one side ends or another session takes over.
-func join(ws *websocket.Conn, guest net.Conn, kicked <-chan struct{}) {
+// join copies both ways until one side ends, another session takes over, or the server cannot wait for it any longer.
+func join(ws *websocket.Conn, guest net.Conn, kicked, stop <-chan struct{}) {
 	defer ws.Close()
 	var copying sync.WaitGroup
 	done := make(chan struct{})
-	copying.Go(func() { watchOver(ws, kicked, done) })
+	copying.Go(func() { watchOver(ws, kicked, stop, done) })
 	copying.Go(func() {
 		fromGuest(ws, guest)
 		closeWith(ws, "the stream has ended")
@@ -178,7 +179,7 @@ func toGuest(guest io.Writer, ws *websocket.Conn) {
 }
 
 // watchOver keeps an idle connection alive, and ends one that was taken over.
-func watchOver(ws *websocket.Conn, kicked, done <-chan struct{}) {
+func watchOver(ws *websocket.Conn, kicked, stop, done <-chan struct{}) {
 	ticker := time.NewTicker(pingPeriod)
 	defer ticker.Stop()
 	for {
@@ -187,6 +188,9 @@ func watchOver(ws *websocket.Conn, kicked, done <-chan struct{}) {
 			return
 		case <-kicked:
 			closeWith(ws, "another session has taken over")
+			return
+		case <-stop:
+			closeWith(ws, "virt-handler is replaced; connect again")
 			return
 		case <-ticker.C:
 			if err := ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(pingPeriod)); err != nil && !errors.Is(err, websocket.ErrCloseSent) {

@@ -92,7 +92,11 @@ func (s *session) expect(ctx context.Context) error {
 		}
 	}
 	node := s.r.Migrations
-	node.Receiver.Expect(m.MigrationUID, migration.Guest{Pod: s.ref.Pod, Open: opener(s.launcher), Plain: plain(m)})
+	done, ok := node.Take()
+	if !ok {
+		return nil // the next virt-handler begins here again
+	}
+	node.Receiver.Expect(m.MigrationUID, migration.Guest{Pod: s.ref.Pod, Open: opener(s.launcher), Plain: plain(m), Done: done})
 	ctrl.LoggerFrom(ctx).Info("ready for a guest", "vmi", s.ref.VMI, "migration", m.MigrationUID)
 	return s.writeMigration(ctx, func(m *v1.VirtualMachineInstanceMigrationState) {
 		m.TargetNodeAddress = node.Address

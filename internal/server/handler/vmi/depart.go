@@ -97,7 +97,10 @@ func (s *session) send(ctx context.Context) (busy bool, err error) {
 		case s.view.Peer == nil:
 			return false, nil
 		case m.StartTimestamp != nil:
-			s.mem.run, _ = s.begin(wire.MigrateRequest{}, nil)
+			if done, ok := s.r.Migrations.Take(); ok {
+				s.mem.run = s.begin(wire.MigrateRequest{}, nil, done)
+			}
+			return s.mem.run != nil, nil
 		case m.AbortRequested:
 			return false, s.stays(ctx, &migration.Outcome{Failure: "the migration was aborted before it began", Aborted: true})
 		default:
@@ -120,6 +123,15 @@ func (s *session) send(ctx context.Context) (busy bool, err error) {
 
 // set sets the guest off.
 func (s *session) set(ctx context.Context) (busy bool, err error) {
+	done, ok := s.r.Migrations.Take()
+	if !ok {
+		return false, nil // the next virt-handler sets it off
+	}
+	defer func() {
+		if !busy {
+			done()
+		}
+	}()
 	request, err := s.migrateRequest(ctx)
 	if err != nil {
 		return false, s.stays(ctx, &migration.Outcome{Failure: err.Error()})
@@ -137,8 +149,7 @@ func (s *session) set(ctx context.Context) (busy bool, err error) {
 		return false, s.stays(ctx, &migration.Outcome{Failure: err.Error()})
 	}
 	begun := false
-	// What is written is done: being told to end between the two would leave a migration that nobody began.
-	err = s.writeMigration(context.WithoutCancel(ctx), func(m *v1.VirtualMachineInstanceMigrationState) {
+	err = s.writeMigration(ctx, func(m *v1.VirtualMachineInstanceMigrationState) {
 		now := metav1.NewTime(s.r.Now())
 		m.StartTimestamp = &now
 		begun = true
@@ -148,29 +159,21 @@ func (s *session) set(ctx context.Context) (busy bool, err error) {
 		return false, err
 	}
 	ctrl.LoggerFrom(ctx).Info("migration begins", "vmi", s.ref.VMI, "migration", route.Migration, "to", route.Address, "disks", request.Disks)
-	var ended <-chan struct{}
-	s.mem.run, ended = s.begin(request, tunnel)
-	if ctx.Err() != nil {
-		// Told to end just now: whoever waits for migrations may have looked before this one began, but waits for us.
-		<-ended
-	}
+	s.mem.run = s.begin(request, tunnel, done)
 	return true, nil
 }
 
-// begin tells also when the migration is over.
-func (s *session) begin(request wire.MigrateRequest, path migration.Path) (*migration.Run, <-chan struct{}) {
-	pod := s.ref.Pod
-	node := s.r.Migrations
-	done, ended := node.Working(), make(chan struct{})
+// begin runs the migration; done is called when it is over.
+func (s *session) begin(request wire.MigrateRequest, path migration.Path, done func()) *migration.Run {
+	pod, node := s.ref.Pod, s.r.Migrations
 	plan := migration.Plan{Migration: s.migrating().MigrationUID, Request: request, Path: path, Limits: s.limits()}
 	return migration.Begin(node.Context, s.view.Peer.Client, plan, migration.Hooks{
 		Moved: func() { node.Changed(pod) },
 		Ended: func() {
-			done()
-			close(ended)
 			node.Changed(pod)
+			done()
 		},
-	}), ended
+	})
 }
 
 func (s *session) route() (migration.Route, error) {

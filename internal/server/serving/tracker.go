@@ -1,4 +1,4 @@
-package stream
+package serving
 
 import (
 	"context"
@@ -35,25 +35,33 @@ func (t *Tracker) Add() (done func()) {
 // Stop is closed when sessions must end now.
 func (t *Tracker) Stop() <-chan struct{} { return t.stop }
 
-// Drain waits until all sessions have ended by themselves, and when ctx ends first, tells them to. Call it once.
-func (t *Tracker) Drain(ctx context.Context) (left int) {
+// Wait waits until all sessions have ended by themselves or ctx has ended, and tells how many are left.
+func (t *Tracker) Wait(ctx context.Context) (left int) {
 	t.mu.Lock()
-	if t.open == 0 {
-		t.mu.Unlock()
+	if t.open > 0 && t.idle == nil {
+		t.idle = make(chan struct{})
+	}
+	idle := t.idle
+	t.mu.Unlock()
+	if idle == nil {
 		return 0
 	}
-	idle := make(chan struct{})
-	t.idle = idle
-	t.mu.Unlock()
 	select {
 	case <-idle:
 		return 0
 	case <-ctx.Done():
 	}
 	t.mu.Lock()
-	left = t.open
-	t.mu.Unlock()
-	close(t.stop)
-	<-idle
+	defer t.mu.Unlock()
+	return t.open
+}
+
+// Drain waits, and when ctx ends first, tells the sessions to end. Call it once.
+func (t *Tracker) Drain(ctx context.Context) (left int) {
+	left = t.Wait(ctx)
+	if left > 0 {
+		close(t.stop)
+		t.Wait(context.WithoutCancel(ctx))
+	}
 	return left
 }
