@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"virtctl/internal/cdi/names"
 )
@@ -19,7 +20,8 @@ func (r *Reconciler) config(ctx context.Context, cdi *cdiv1.CDI) error {
 		return err
 	}
 	config := &cdiv1.CDIConfig{ObjectMeta: metav1.ObjectMeta{Name: names.CDIConfig}}
-	if err := r.read(ctx, config); err != nil {
+	// Not from the cache: of a kind that was defined a moment ago it may take minutes to fill, and everything else would wait for it.
+	if err := r.direct.Get(ctx, client.ObjectKeyFromObject(config), config); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("read the CDIConfig: %w", err)
 	}
 	missing := config.UID == ""
