@@ -62,6 +62,36 @@ func TestNodesCutOff(t *testing.T) {
 	v.stayed("progressTimeout")
 }
 
+// replaced has every component start anew, as after an upgrade. Those that others need longer end when they are not needed any more.
+func (j *journey) replaced() {
+	j.Helper()
+	platform := func(args ...string) string { return j.kubectl(append([]string{"-n", "kubevirt"}, args...)...) }
+	const all = "kubevirt.io in (virt-handler,virt-api,virt-controller)"
+	old := strings.Fields(platform("get", "pods", "-l", all, "-o", "name"))
+	platform(append([]string{"delete", "--wait=false"}, old...)...)
+	for _, workload := range []string{"daemonset/virt-handler", "deployment/virt-api", "deployment/virt-controller"} {
+		platform("rollout", "status", workload, "--timeout", "180s")
+	}
+}
+
+// TestComponentsReplacedDuringMigration: neither a new virt-handler on both nodes, nor new virt-apis and virt-controllers, nor new
+// certificates end a migration.
+func TestComponentsReplacedDuringMigration(t *testing.T) {
+	v := slow(t, "4Mi")
+	v.depart()
+	v.replaced()
+	v.arrived()
+
+	v.depart()
+	platform := func(args ...string) string { return v.kubectl(append([]string{"-n", "kubevirt"}, args...)...) }
+	secrets := []string{"kubevirt-virt-handler-server-certs", "kubevirt-virt-handler-migration-client-certs"}
+	platform(append([]string{"delete", "secret"}, secrets...)...)
+	for _, name := range secrets {
+		platform("wait", "secret/"+name, "--for", "create", "--timeout", "60s")
+	}
+	v.arrived()
+}
+
 // TestSourceNodeSwitchedOff: a guest whose node loses power while it moves is started again, once.
 func TestSourceNodeSwitchedOff(t *testing.T) {
 	v := slow(t, "2Mi")
@@ -89,6 +119,22 @@ func TestStoppedDuringMigration(t *testing.T) {
 		t.Errorf("QEMUs are left: %v", left)
 	}
 	v.kubectl("wait", "vmim", "--all", "--for", "jsonpath={.status.phase}=Failed", "--timeout", "60s")
+}
+
+// TestBusyGuestMoves: a guest that changes its memory faster than it can be sent moves if it may be disturbed: it is stopped until
+// the rest has been sent, or goes on at once on the new node and has the rest fetched.
+func TestBusyGuestMoves(t *testing.T) {
+	for mode, setting := range map[string]string{"Paused": `"allowWorkloadDisruption":true`, "PostCopy": `"allowPostCopy":true`} {
+		t.Run(mode, func(t *testing.T) {
+			// Launchers have what post-copy needs only if the cluster allows it when they are started.
+			(&traveller{journey: start(t)}).settle("{" + setting + `,"completionTimeoutPerGiB":6,"bandwidthPerMigration":"8Mi"}`)
+			v := bootTraveller(start(t))
+			v.pipe("\n(while :; do head -c 30000000 /dev/urandom > /tmp/noise; done) &\n", "console", v.name, "--timeout", "20s")
+			v.depart()
+			v.arrived()
+			v.want("how it moved", v.kubectl("get", "vmi", v.name, "-o", "jsonpath={.status.migrationState.mode}"), mode)
+		})
+	}
 }
 
 // TestFullNode: the dry run says that the other node has no room, and a migration there waits and can be taken back.

@@ -54,7 +54,7 @@ func Handler(o Options) *appsv1.DaemonSet {
 		},
 		InitContainers: []corev1.Container{prober(o, privileged)},
 		// Migrations under way may finish.
-		TerminationGracePeriodSeconds: int64Ptr(450),
+		TerminationGracePeriodSeconds: int64Ptr(330),
 	}
 	place(&spec, o.Workloads)
 	addMounts(&spec, &c, []mount{

@@ -39,6 +39,8 @@ func (l *Launcher) handlers() wire.Handler {
 		wire.MethodConsole:        wire.File(l.openConsole),
 		wire.MethodVNC:            wire.File(l.vnc),
 		wire.MethodUSB:            wire.File(l.usb),
+		wire.MethodPark:           l.parkStream,
+		wire.MethodUnpark:         wire.File(l.unpark),
 		wire.MethodScreenshot:     wire.Getter(l.screenshot),
 		wire.MethodAgent:          wire.Unary(l.agentCommand),
 		wire.MethodFreeze:         wire.Action(l.freeze),
@@ -191,6 +193,28 @@ func (l *Launcher) usb(ctx context.Context, r wire.USBRequest) (*os.File, error)
 		return nil, &wire.Error{Code: wire.CodeNotFound, Message: "the virtual machine takes no USB devices of clients; was it started with clientPassthrough?"}
 	}
 	return f, err
+}
+
+func (l *Launcher) parkStream(_ context.Context, call *wire.Call) error {
+	var r wire.ParkRequest
+	if err := call.Decode(&r); err != nil {
+		return err
+	}
+	if len(call.Files) != 1 {
+		return &wire.Error{Code: wire.CodeInvalid, Message: "one stream can be parked at a time"}
+	}
+	if err := l.parked.Put(r.Key, call.TakeFiles()[0]); err != nil {
+		return &wire.Error{Code: wire.CodeInvalid, Message: err.Error()}
+	}
+	return call.Reply(nil)
+}
+
+func (l *Launcher) unpark(_ context.Context, r wire.ParkRequest) (*os.File, error) {
+	f, ok := l.parked.Take(r.Key)
+	if !ok {
+		return nil, &wire.Error{Code: wire.CodeNotFound, Message: "the stream is not kept here any more; connect again"}
+	}
+	return f, nil
 }
 
 func (l *Launcher) guestInfo(ctx context.Context) (wire.GuestInfo, error) {

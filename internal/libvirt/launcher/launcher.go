@@ -17,6 +17,7 @@ import (
 	"virtctl/internal/libvirt/console"
 	"virtctl/internal/libvirt/daemon"
 	"virtctl/internal/libvirt/dhcp"
+	"virtctl/internal/libvirt/launcher/park"
 	"virtctl/internal/libvirt/layout"
 	"virtctl/internal/libvirt/process"
 	"virtctl/internal/libvirt/session"
@@ -54,6 +55,7 @@ type Launcher struct {
 	preparing sync.Mutex
 	power     powerOff
 	migration migration
+	parked    park.Lot
 	thaws     deadline
 	warmUp    sync.Once
 	keeping   sync.Once

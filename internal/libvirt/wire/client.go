@@ -146,6 +146,18 @@ func (c *Client) USB(ctx context.Context, r USBRequest) (*os.File, error) {
 	return c.file(ctx, MethodUSB, r)
 }
 
+// Park has the launcher keep a stream for whoever knows the key; it stays the caller's, too.
+func (c *Client) Park(ctx context.Context, key string, stream *os.File) error {
+	files, err := c.call(ctx, MethodPark, ParkRequest{Key: key}, nil, []*os.File{stream})
+	closeAll(files)
+	return err
+}
+
+// Unpark returns a stream that was parked.
+func (c *Client) Unpark(ctx context.Context, key string) (*os.File, error) {
+	return c.file(ctx, MethodUnpark, ParkRequest{Key: key})
+}
+
 // Screenshot returns a picture of the guest's first screen.
 func (c *Client) Screenshot(ctx context.Context) (Blob, error) {
 	return get[Blob](ctx, c, MethodScreenshot, nil)

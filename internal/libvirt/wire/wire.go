@@ -65,6 +65,10 @@ const (
 	MethodVNC Method = "vnc"
 	// MethodUSB: USBRequest -> nothing; fd: a stream socket joined to a place for a client's USB device.
 	MethodUSB Method = "usb"
+	// MethodPark: ParkRequest -> nothing; fd: one of the streams above, which the launcher keeps for the next virt-handler.
+	// MethodUnpark: ParkRequest -> nothing; fd: the stream.
+	MethodPark   Method = "park"
+	MethodUnpark Method = "unpark"
 	// MethodScreenshot: nothing -> Blob (image/png).
 	MethodScreenshot Method = "screenshot"
 	// MethodAgent: AgentRequest -> Blob (the agent's JSON answer, bounded).
@@ -95,6 +99,11 @@ const (
 type ConsoleRequest struct {
 	// Replay begins the session with the guest's recent output.
 	Replay bool `json:"replay,omitempty"`
+}
+
+// ParkRequest names a stream that is kept.
+type ParkRequest struct {
+	Key string `json:"key"`
 }
 
 // USBRequest asks for the stream of a place for a client's USB device.

@@ -80,7 +80,7 @@ func newApp(cluster *rest.Config, o Options, log *slog.Logger) (*app, error) {
 		serving: tlsfile.Mounted(o.ServingDir), metrics: newMetrics(h.ready), listen: listenOn(o.Port),
 	}
 	h.checks = []func() error{aggregator.Ready, a.servable}
-	agents := nodeclient.Pods{Reader: cached, Namespace: o.Namespace}
+	agents := nodeclient.Pods{Reader: cached, Informers: cached, Namespace: o.Namespace}
 	subresources := &subresource.Server{
 		Client: direct, KubeVirts: cached, Config: config, Expander: expand.Types{Reader: direct, Config: config}, Streams: a.streams, Sessions: a.metrics, Log: log,
 		Node:    nodeclient.New(nodeclient.TLS(tlsfile.Mounted(o.ClientDir), &tlsfile.Bundle{File: o.Authorities}), agents),

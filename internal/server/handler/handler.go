@@ -75,11 +75,10 @@ const (
 	// Waits after a failed start, growing from the first to the last.
 	firstRetry = time.Second
 	lastRetry  = 2 * time.Minute
-	// What we give those who need us after we were told to end: first consoles, then migrations, then the process's own parts. The
-	// pod's grace period is a bit longer than all of it.
-	lastSessions   = 2 * time.Minute
+	// lastMigrations is how long migrations may go on after we were told to end, lastWords what then is left to hand streams over. The
+	// pod's grace period is a bit longer than both.
 	lastMigrations = 5 * time.Minute
-	lastWords      = 10 * time.Second
+	lastWords      = 15 * time.Second
 )
 
 // agent is everything that Run puts together.
@@ -94,16 +93,15 @@ type agent struct {
 	// arrivals holds the VirtualMachineInstances that shall come here by migration.
 	arrivals   cache.Cache
 	migrations *migration.Node
-	sessions   *serving.Tracker
 	queue      atomic.Pointer[workqueue.TypedRateLimitingInterface[reconcile.Request]]
 }
 
-// Run works until ctx ends, and then for those who need it: the next virt-handler comes only when this one has gone, so until then all
-// of the node's machines are served.
+// Run works until ctx ends, and then until the migrations under way have ended: the next virt-handler comes only when this one has gone,
+// so until then all of the node's machines are served. Consoles are left to the next one.
 func Run(stop context.Context, config *rest.Config, options Options) error {
 	ctx, end := context.WithCancel(context.WithoutCancel(stop))
 	defer end()
-	a := &agent{options: options, log: ctrl.Log.WithName("handler"), sessions: serving.NewTracker()}
+	a := &agent{options: options, log: ctrl.Log.WithName("handler")}
 	defer context.AfterFunc(stop, func() {
 		a.finish(ctx)
 		end()
@@ -134,7 +132,7 @@ func Run(stop context.Context, config *rest.Config, options Options) error {
 	}
 	server := &subresource.Server{
 		Address: fmt.Sprintf(":%d", options.ConsolePort), TLS: own.Server(tls.RequireAndVerifyClientCert),
-		Launchers: a.set, Sessions: a.sessions, Log: a.log.WithName("subresource"),
+		Launchers: a.set, Sessions: serving.NewTracker(), Log: a.log.WithName("subresource"),
 	}
 	if err := a.add(own, server, footprint.Trimmer{Log: a.log.WithName("footprint")}); err != nil {
 		return err
@@ -142,17 +140,12 @@ func Run(stop context.Context, config *rest.Config, options Options) error {
 	return a.manager.Start(ctx)
 }
 
-// finish waits for the consoles and migrations that go through this process.
+// finish waits for the migrations that go through this process.
 func (a *agent) finish(ctx context.Context) {
 	a.log.Info("told to end")
-	sessions, cancel := context.WithTimeout(ctx, lastSessions)
+	ctx, cancel := context.WithTimeout(ctx, lastMigrations)
 	defer cancel()
-	if left := a.sessions.Drain(sessions); left > 0 {
-		a.log.Info("sessions had to be ended", "count", left)
-	}
-	migrations, cancel := context.WithTimeout(ctx, lastMigrations)
-	defer cancel()
-	if left := a.migrations.Finish(migrations); left > 0 {
+	if left := a.migrations.Finish(ctx); left > 0 {
 		a.log.Info("migrations are left behind", "count", left)
 	}
 }
@@ -246,7 +239,8 @@ func (a *agent) addMigrations(ctx context.Context, config *rest.Config, own *cer
 func (a *agent) addLaunchers(ctx context.Context) error {
 	connector := discovery.Connector{KubeletDir: a.options.KubeletDir}
 	a.connect = connector.Connect
-	a.set = launchers.NewSet(ctx, connector.Connect, a.log.WithName("launchers"), a.enqueue)
+	// To the end of the process: streams are left with their launchers at the very last.
+	a.set = launchers.NewSet(context.WithoutCancel(ctx), connector.Connect, a.log.WithName("launchers"), a.enqueue)
 	finder, err := discovery.NewFinder(a.options.KubeletDir, a.log.WithName("discovery"), a.set.Found)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -20,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	v1 "kubevirt.io/api/core/v1"
 
+	"virtctl/internal/server/handover"
 	"virtctl/internal/tlsfile"
 )
 
@@ -33,6 +35,8 @@ const (
 
 	handshakeTimeout = 10 * time.Second
 	answerTimeout    = 30 * time.Second
+	// successorTimeout is how long a node may take to have a new agent. Launchers keep a stream longer than that.
+	successorTimeout = 90 * time.Second
 	maxStatus        = 64 << 10
 )
 
@@ -40,6 +44,8 @@ const (
 type Locator interface {
 	// Address gives the IP address of the agent's pod.
 	Address(ctx context.Context, node string) (string, error)
+	// Next gives the addresses of agents that come to be ready there, until stop is called.
+	Next(ctx context.Context, node string) (addresses <-chan string, stop func(), err error)
 }
 
 // Client calls node agents.
@@ -97,11 +103,11 @@ func (c *Client) Get(ctx context.Context, vmi *v1.VirtualMachineInstance, verb s
 }
 
 func (c *Client) do(ctx context.Context, method string, vmi *v1.VirtualMachineInstance, verb string, body []byte) (*http.Response, error) {
-	target, err := c.url(ctx, "https", vmi, verb)
+	address, err := c.agents.Address(ctx, vmi.Status.NodeName)
 	if err != nil {
 		return nil, err
 	}
-	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, c.at(address, "https", vmi, verb).String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("call the node agent: %w", err)
 	}
@@ -120,28 +126,55 @@ func (c *Client) do(ctx context.Context, method string, vmi *v1.VirtualMachineIn
 
 // Dial opens a stream to the agent of the VMI's node.
 func (c *Client) Dial(ctx context.Context, vmi *v1.VirtualMachineInstance, verb string, query url.Values) (*websocket.Conn, error) {
-	target, err := c.url(ctx, "wss", vmi, verb)
-	if err != nil {
-		return nil, err
-	}
-	target.RawQuery = query.Encode()
-	conn, response, err := c.dialer.DialContext(ctx, target.String(), nil) //nolint:bodyclose // closed by statusError; a hijacked one is the stream
-	if err == nil {
-		return conn, nil
-	}
-	if errors.Is(err, websocket.ErrBadHandshake) && response != nil {
-		return nil, statusError(vmi, response)
-	}
-	return nil, unreachable(vmi, err)
-}
-
-func (c *Client) url(ctx context.Context, scheme string, vmi *v1.VirtualMachineInstance, verb string) (*url.URL, error) {
 	address, err := c.agents.Address(ctx, vmi.Status.NodeName)
 	if err != nil {
 		return nil, err
 	}
+	conn, _, err := c.dial(ctx, c.at(address, "wss", vmi, verb), vmi, query)
+	return conn, err
+}
+
+// Resume goes on with a stream that the agent of the VMI's node has left to its successor, for whom it waits.
+func (c *Client) Resume(ctx context.Context, vmi *v1.VirtualMachineInstance, verb, key string) (*websocket.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, successorTimeout)
+	defer cancel()
+	addresses, stop, err := c.agents.Next(ctx, vmi.Status.NodeName)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	for {
+		select {
+		case address := <-addresses:
+			conn, answered, err := c.dial(ctx, c.at(address, "wss", vmi, verb), vmi, url.Values{handover.Resume: {key}})
+			if answered {
+				return conn, err
+			} // else that was still the old one, which lets nobody in
+		case <-ctx.Done():
+			return nil, fmt.Errorf("node %q has no new virt-handler: %w", vmi.Status.NodeName, ctx.Err())
+		}
+	}
+}
+
+// dial offers the agent to take part in a handover. It tells whether an agent has answered at all.
+func (c *Client) dial(ctx context.Context, target *url.URL, vmi *v1.VirtualMachineInstance, query url.Values) (_ *websocket.Conn, answered bool, _ error) {
+	offer := url.Values{handover.Offer: {"true"}}
+	maps.Copy(offer, query)
+	target.RawQuery = offer.Encode()
+	conn, response, err := c.dialer.DialContext(ctx, target.String(), nil) //nolint:bodyclose // closed by statusError; a hijacked one is the stream
+	if err == nil {
+		return conn, true, nil
+	}
+	if errors.Is(err, websocket.ErrBadHandshake) && response != nil {
+		return nil, true, statusError(vmi, response)
+	}
+	return nil, false, unreachable(vmi, err)
+}
+
+// at is what an agent calls the VMI's verb.
+func (c *Client) at(address, scheme string, vmi *v1.VirtualMachineInstance, verb string) *url.URL {
 	u := &url.URL{Scheme: scheme, Host: net.JoinHostPort(address, strconv.Itoa(c.port))}
-	return u.JoinPath("v1", "namespaces", vmi.Namespace, "virtualmachineinstances", vmi.Name, verb), nil
+	return u.JoinPath("v1", "namespaces", vmi.Namespace, "virtualmachineinstances", vmi.Name, verb)
 }
 
 func unreachable(vmi *v1.VirtualMachineInstance, err error) error {

@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -18,6 +20,7 @@ const (
 // Pods finds node agents among the pods of the install namespace.
 type Pods struct {
 	Reader    client.Reader
+	Informers cache.Informers
 	Namespace string
 }
 
@@ -46,6 +49,34 @@ func (p Pods) Address(ctx context.Context, node string) (string, error) {
 			node, p.Namespace))
 	}
 	return best.Status.PodIP, nil
+}
+
+// Next gives the addresses of the node's agents that are ready, now and whenever something about one changes. A later address takes
+// the place of one that nobody has read.
+func (p Pods) Next(ctx context.Context, node string) (addresses <-chan string, stop func(), err error) {
+	informer, err := p.Informers.GetInformer(ctx, &corev1.Pod{})
+	if err != nil {
+		return nil, nil, fmt.Errorf("watch virt-handler on node %q: %w", node, err)
+	}
+	next := make(chan string, 1)
+	offer := func(o any) {
+		pod, ok := o.(*corev1.Pod)
+		if !ok || pod.Spec.NodeName != node || pod.Status.PodIP == "" || !ready(pod) {
+			return
+		}
+		select {
+		case <-next:
+		default:
+		}
+		next <- pod.Status.PodIP // nobody else sends
+	}
+	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc: offer, UpdateFunc: func(_, o any) { offer(o) },
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("watch virt-handler on node %q: %w", node, err)
+	}
+	return next, func() { _ = informer.RemoveEventHandler(registration) }, nil
 }
 
 func better(a, b *corev1.Pod) bool {

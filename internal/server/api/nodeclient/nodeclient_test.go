@@ -21,6 +21,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	v1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/cache/informertest"
 	crfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"virtctl/internal/certificates/pkitest"
@@ -30,6 +31,12 @@ import (
 type fixed string
 
 func (f fixed) Address(context.Context, string) (string, error) { return string(f), nil }
+
+func (f fixed) Next(context.Context, string) (addresses <-chan string, stop func(), err error) {
+	next := make(chan string, 1)
+	next <- string(f)
+	return next, func() {}, nil
+}
 
 // agent is a node agent as its clients see it, with a certificate of the given name.
 func agent(t *testing.T, ca *pkitest.Authority, name string, h http.Handler) (*Client, *httptest.Server) {
@@ -121,7 +128,7 @@ func TestStreams(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 	_, message, err := conn.ReadMessage()
-	if err != nil || string(message) != "/v1/namespaces/ns/virtualmachineinstances/vm/vnc?preserveSession=true" || conn.Subprotocol() != Subprotocol {
+	if err != nil || string(message) != "/v1/namespaces/ns/virtualmachineinstances/vm/vnc?handover=true&preserveSession=true" || conn.Subprotocol() != Subprotocol {
 		t.Errorf("%q %v %q", message, err, conn.Subprotocol())
 	}
 }
@@ -180,4 +187,62 @@ func TestAddress(t *testing.T) {
 			t.Errorf("%q: %v has no status", tc.node, err)
 		}
 	}
+}
+
+// The agent that ends is still in the cache when its successor is waited for; pods of other nodes come and go.
+func TestNextAgent(t *testing.T) {
+	informers := &informertest.FakeInformers{}
+	informer, err := informers.FakeInformerFor(t.Context(), &corev1.Pod{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, stop, err := Pods{Informers: informers, Namespace: "kubevirt"}.Next(t.Context(), "node01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	ending := pod("old", "node01", "10.0.0.1", time.Hour, true)
+	informer.Add(ending)
+	now := metav1.Now()
+	ending.DeletionTimestamp = &now
+	informer.Update(ending, ending)
+	informer.Add(pod("other", "node02", "10.0.0.4", 0, true))
+	informer.Add(pod("new", "node01", "10.0.0.2", 0, false))
+	if address := <-next; address != "10.0.0.1" {
+		t.Errorf("first %s", address)
+	}
+	informer.Update(nil, pod("new", "node01", "10.0.0.2", 0, true))
+	informer.Update(nil, pod("new", "node01", "10.0.0.3", 0, true))
+	if address := <-next; address != "10.0.0.3" {
+		t.Errorf("then %s", address)
+	}
+}
+
+func TestResume(t *testing.T) {
+	ca := pkitest.New(t, "ca")
+	asked := make(chan string, 1)
+	c, _ := agent(t, ca, AgentCommonName, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.String()
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	c.agents = ending{first: "127.0.0.2", then: "127.0.0.1"} // nobody listens on the first
+	if _, err := c.Resume(t.Context(), testVMI(), "console", "KEY"); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("a key that is not known any more: %v", err)
+	}
+	if got := <-asked; !strings.HasSuffix(got, "/console?handover=true&resume=KEY") {
+		t.Errorf("asked for %s", got)
+	}
+}
+
+// ending is a node whose old agent is named before the new one.
+type ending struct {
+	Locator
+	first, then string
+}
+
+func (e ending) Next(context.Context, string) (addresses <-chan string, stop func(), err error) {
+	next := make(chan string, 2)
+	next <- e.first
+	next <- e.then
+	return next, func() {}, nil
 }

@@ -2,12 +2,17 @@
 package stream
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"virtctl/internal/server/handover"
 )
 
 const (
@@ -21,17 +26,21 @@ const (
 	bufferSize = 16 << 10
 )
 
-// Relay passes messages between two websockets until either ends, and pings both. It closes both. The result is nil when the
-// session ended as sessions do.
-func Relay(a, b *websocket.Conn, stop <-chan struct{}) error {
-	done := make(chan struct{})
+// ResumeFunc goes on with a stream that a node agent has handed over.
+type ResumeFunc func(ctx context.Context, key string) (*websocket.Conn, error)
+
+// Relay passes messages between a client and a node agent until either ends, and pings both. When the agent hands the stream over it
+// goes on with the agent's successor; the client notices nothing but a pause. It closes all. The result is nil when the session ended
+// as sessions do.
+func Relay(client, agent *websocket.Conn, resume ResumeFunc, stop <-chan struct{}) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &relay{client: client, resume: resume, done: make(chan struct{})}
+	client.SetReadLimit(maxMessage)
+	go keepAlive(client, r.done)
+	r.use(agent)
 	results := make(chan error, 2)
-	for _, c := range []*websocket.Conn{a, b} {
-		c.SetReadLimit(maxMessage)
-		go keepAlive(c, done)
-	}
-	go func() { results <- pass(a, b) }()
-	go func() { results <- pass(b, a) }()
+	go func() { results <- r.fromClient() }()
+	go func() { results <- r.fromAgent(ctx, agent) }()
 	var first error
 	stopped := false
 	select {
@@ -39,39 +48,113 @@ func Relay(a, b *websocket.Conn, stop <-chan struct{}) error {
 	case <-stop:
 		stopped = true
 	}
-	close(done)
+	close(r.done)
+	cancel()
 	code, text := closing(first)
 	if stopped {
 		code, text = websocket.CloseServiceRestart, "virt-api is restarting, connect again"
 	}
-	for _, c := range []*websocket.Conn{a, b} {
-		goodbye(c, code, text)
-	}
+	goodbye(client, code, text)
+	goodbye(r.current(), code, text)
 	if stopped || code == websocket.CloseNormalClosure {
 		return nil
 	}
 	return first
 }
 
-// pass copies messages. It uses the message's reader, so that a huge message costs no memory.
-func pass(from, to *websocket.Conn) error {
+// relay is one session of a client, with one node agent after another.
+type relay struct {
+	client *websocket.Conn
+	resume ResumeFunc
+	done   chan struct{}
+
+	// sending is held while a message goes to the agent, and from one agent to the next.
+	sending sync.Mutex
+	agent   atomic.Pointer[websocket.Conn]
+}
+
+func (r *relay) current() *websocket.Conn { return r.agent.Load() }
+
+func (r *relay) use(agent *websocket.Conn) {
+	agent.SetReadLimit(maxMessage)
+	echo := agent.CloseHandler()
+	agent.SetCloseHandler(func(code int, text string) error {
+		if _, handedOver := handover.KeyOf(code, text); handedOver {
+			return nil // the answer comes behind the last message, see succeed
+		}
+		return echo(code, text)
+	})
+	r.agent.Store(agent)
+	go keepAlive(agent, r.done)
+}
+
+func (r *relay) fromClient() error {
+	return pass(r.client, func(kind int, message io.Reader, buffer []byte) error {
+		r.sending.Lock()
+		defer r.sending.Unlock()
+		return forward(r.current(), kind, message, buffer)
+	})
+}
+
+func (r *relay) fromAgent(ctx context.Context, agent *websocket.Conn) error {
+	for {
+		err := pass(agent, func(kind int, message io.Reader, buffer []byte) error {
+			return forward(r.client, kind, message, buffer)
+		})
+		key, handedOver := handover.Key(err)
+		if !handedOver {
+			return err
+		}
+		if agent, err = r.succeed(ctx, agent, key); err != nil {
+			return err
+		}
+	}
+}
+
+// succeed answers an agent that hands the stream over, and finds its successor. The client's messages wait meanwhile.
+func (r *relay) succeed(ctx context.Context, agent *websocket.Conn, key string) (*websocket.Conn, error) {
+	r.sending.Lock()
+	defer r.sending.Unlock()
+	_ = agent.WriteControl(websocket.CloseMessage, handover.Answer(), time.Now().Add(closeWait))
+	// It closes the connection when the stream is where its successor finds it.
+	conn := agent.NetConn()
+	_ = conn.SetReadDeadline(time.Now().Add(closeWait))
+	_, _ = io.Copy(io.Discard, conn)
+	_ = agent.Close()
+	next, err := r.resume(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	r.use(next)
+	if ctx.Err() != nil {
+		_ = next.Close() // the session has ended meanwhile, and its end knew only the old one
+	}
+	return next, nil
+}
+
+// pass gives each message to send. It uses the message's reader, so that a huge message costs no memory.
+func pass(from *websocket.Conn, send func(kind int, message io.Reader, buffer []byte) error) error {
 	buffer := make([]byte, bufferSize)
 	for {
 		kind, reader, err := from.NextReader()
 		if err != nil {
 			return err
 		}
-		writer, err := to.NextWriter(kind)
-		if err != nil {
-			return err
-		}
-		if _, err := io.CopyBuffer(onlyWriter{writer}, onlyReader{reader}, buffer); err != nil {
-			return err
-		}
-		if err := writer.Close(); err != nil {
+		if err := send(kind, reader, buffer); err != nil {
 			return err
 		}
 	}
+}
+
+func forward(to *websocket.Conn, kind int, message io.Reader, buffer []byte) error {
+	writer, err := to.NextWriter(kind)
+	if err != nil {
+		return err
+	}
+	if _, err := io.CopyBuffer(onlyWriter{writer}, onlyReader{message}, buffer); err != nil {
+		return err
+	}
+	return writer.Close()
 }
 
 // onlyReader and onlyWriter keep io.CopyBuffer from using other ways than our buffer.

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -47,7 +48,8 @@ func session(t *testing.T) (user, agent *websocket.Conn, r result) {
 	nearUser, user := link(t)
 	nearAgent, agent := link(t)
 	r = result{make(chan error, 1), make(chan struct{})}
-	go func() { r.done <- Relay(nearUser, nearAgent, r.stop) }()
+	nobody := func(context.Context, string) (*websocket.Conn, error) { return nil, errors.New("nobody comes") }
+	go func() { r.done <- Relay(nearUser, nearAgent, nobody, r.stop) }()
 	return user, agent, r
 }
 

@@ -3,6 +3,7 @@ package subresource
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -55,6 +56,10 @@ func (a *agent) Dial(_ context.Context, _ *v1.VirtualMachineInstance, verb strin
 		return nil, a.err
 	}
 	return a.dial()
+}
+
+func (a *agent) Resume(context.Context, *v1.VirtualMachineInstance, string, string) (*websocket.Conn, error) {
+	return nil, errors.New("nothing was handed over")
 }
 
 type sessions struct{ open []string }

@@ -23,6 +23,8 @@ type Node interface {
 	Put(ctx context.Context, vmi *v1.VirtualMachineInstance, verb string, body []byte) error
 	Get(ctx context.Context, vmi *v1.VirtualMachineInstance, verb string) (*http.Response, error)
 	Dial(ctx context.Context, vmi *v1.VirtualMachineInstance, verb string, query url.Values) (*websocket.Conn, error)
+	// Resume goes on with a stream that a node agent which has ended has left to its successor.
+	Resume(ctx context.Context, vmi *v1.VirtualMachineInstance, verb, key string) (*websocket.Conn, error)
 }
 
 // Server has what the handlers need. All fields are required.

@@ -1,6 +1,7 @@
 package subresource
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -100,7 +101,10 @@ func (s *Server) relay(r *request, vmi *v1.VirtualMachineInstance, verb string, 
 	}
 	defer s.Streams.Add()()
 	defer s.Sessions.Open(verb, vmi.Namespace, vmi.Name)()
-	if err := stream.Relay(client, agent, s.Streams.Stop()); err != nil {
+	resume := func(ctx context.Context, key string) (*websocket.Conn, error) {
+		return s.Node.Resume(ctx, vmi, verb, key)
+	}
+	if err := stream.Relay(client, agent, resume, s.Streams.Stop()); err != nil {
 		s.Log.Info("session broke off", "kind", verb, "namespace", vmi.Namespace, "name", vmi.Name, "error", err)
 	}
 	return nil

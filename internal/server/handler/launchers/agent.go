@@ -59,7 +59,7 @@ func (l *Launcher) agentLeft() {
 	}
 	l.mu.Unlock()
 	if left {
-		l.set.changed(l.Ref.Pod)
+		l.set.tell(l.Ref.Pod)
 	}
 }
 
@@ -95,7 +95,7 @@ func (l *Launcher) askAgent(ctx context.Context, peer *discovery.Peer) {
 	}
 	l.mu.Unlock()
 	if changed {
-		l.set.changed(l.Ref.Pod)
+		l.set.tell(l.Ref.Pod)
 	}
 }
 

@@ -120,7 +120,7 @@ func (l *Launcher) event(peer *discovery.Peer, e wire.Event) {
 		}
 	}
 	l.mu.Unlock()
-	l.set.changed(l.Ref.Pod)
+	l.set.tell(l.Ref.Pod)
 }
 
 // lost forgets the connection. What the launcher said last stays: an end that was reported is an end.
@@ -132,7 +132,7 @@ func (l *Launcher) lost(peer *discovery.Peer) {
 	}
 	l.mu.Unlock()
 	peer.Close()
-	l.set.changed(l.Ref.Pod)
+	l.set.tell(l.Ref.Pod)
 }
 
 // View is what is known about a launcher at one moment.

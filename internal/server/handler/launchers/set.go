@@ -38,6 +38,7 @@ type Set struct {
 	mu     sync.Mutex
 	finder Finder
 	byPod  map[types.UID]*Launcher
+	news   chan struct{} // closed at the next change; nil while nobody waits for one
 }
 
 // NewSet returns an empty set whose connections end with ctx. changed is called when something about a launcher has changed; it
@@ -114,6 +115,37 @@ func (s *Set) Running(vmi types.NamespacedName) (*Launcher, bool) {
 		}
 	}
 	return nil, false
+}
+
+// Await gives the launcher that runs the VirtualMachineInstance of that name and answers, waiting for it until ctx ends.
+func (s *Set) Await(ctx context.Context, vmi types.NamespacedName) (*Launcher, bool) {
+	for {
+		s.mu.Lock()
+		if s.news == nil {
+			s.news = make(chan struct{})
+		}
+		news := s.news
+		s.mu.Unlock()
+		if l, ok := s.Running(vmi); ok {
+			return l, true
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return nil, false
+		}
+	}
+}
+
+// tell passes a change on.
+func (s *Set) tell(pod types.NamespacedName) {
+	s.mu.Lock()
+	if s.news != nil {
+		close(s.news)
+		s.news = nil
+	}
+	s.mu.Unlock()
+	s.changed(pod)
 }
 
 // Each calls fn for every launcher whose domain runs.

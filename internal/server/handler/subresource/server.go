@@ -15,6 +15,7 @@ import (
 
 	"virtctl/internal/libvirt/wire"
 	"virtctl/internal/server/handler/launchers"
+	"virtctl/internal/server/handover"
 	"virtctl/internal/server/serving"
 )
 
@@ -38,7 +39,7 @@ type Server struct {
 	Address   string
 	TLS       *tls.Config
 	Launchers *launchers.Set
-	// Sessions counts the streams that are open; its Stop ends them.
+	// Sessions counts the streams that are open; its Stop hands them over to the next server.
 	Sessions *serving.Tracker
 	Log      logr.Logger
 
@@ -101,6 +102,12 @@ func (s *Server) call(r route, w http.ResponseWriter, req *http.Request) error {
 		return &statusError{http.StatusForbidden, fmt.Sprintf("%s may not call %s", cn, r.path)}
 	}
 	name := types.NamespacedName{Namespace: req.PathValue("namespace"), Name: req.PathValue("name")}
+	if req.URL.Query().Has(handover.Resume) {
+		// Its stream is kept by a launcher that this server may not have found yet.
+		ctx, cancel := context.WithTimeout(req.Context(), callTimeout)
+		defer cancel()
+		s.Launchers.Await(ctx, name)
+	}
 	l, ok := s.Launchers.Running(name)
 	if !ok {
 		return &statusError{http.StatusNotFound, fmt.Sprintf("%s does not run on this node", name)}
@@ -128,6 +135,9 @@ func (s *Server) Start(ctx context.Context) error {
 		if err := server.Shutdown(drain); err != nil {
 			_ = server.Close()
 		}
+		// Nobody is let in any more, so none of them comes back here.
+		cancel()
+		s.Sessions.Drain(drain)
 	})
 	err = server.Serve(tls.NewListener(listener, s.TLS))
 	if stop() {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"virtctl/internal/libvirt/wire"
 	"virtctl/internal/server/handler/discovery"
 	"virtctl/internal/server/handler/launchers"
+	"virtctl/internal/server/handover"
 	"virtctl/internal/server/serving"
 )
 
@@ -32,6 +34,7 @@ type vm struct {
 	calls    chan string
 	agent    error
 	sessions *serving.Tracker
+	parked   *sync.Map
 }
 
 func (v *vm) handler() wire.Handler {
@@ -64,6 +67,21 @@ func (v *vm) handler() wire.Handler {
 		wire.MethodConsole: echo,
 		wire.MethodVNC:     echo,
 		wire.MethodUSB:     echo,
+		wire.MethodPark: func(_ context.Context, call *wire.Call) error {
+			var r wire.ParkRequest
+			if err := call.Decode(&r); err != nil {
+				return err
+			}
+			v.parked.Store(r.Key, call.TakeFiles()[0])
+			return call.Reply(nil)
+		},
+		wire.MethodUnpark: wire.File(func(_ context.Context, r wire.ParkRequest) (*os.File, error) {
+			f, ok := v.parked.LoadAndDelete(r.Key)
+			if !ok {
+				return nil, &wire.Error{Code: wire.CodeNotFound, Message: "the stream is not kept here any more"}
+			}
+			return f.(*os.File), nil
+		}),
 		wire.MethodSuspend: done("suspend"),
 		wire.MethodResume:  done("resume"),
 		wire.MethodReset: wire.Getter(func(context.Context) (wire.State, error) {
@@ -284,7 +302,15 @@ func TestConsole(t *testing.T) {
 	echoed(t, second, "still mine")
 }
 
-// A virt-handler that is to end waits for its sessions, and when it cannot wait any longer tells them why they end.
+// end has the sessions of a server end.
+func end(t *testing.T, sessions *serving.Tracker) {
+	t.Helper()
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	go sessions.Drain(over)
+}
+
+// A client that cannot take part in a handover is told why its session ends.
 func TestSessionsOfAServerThatEnds(t *testing.T) {
 	v := &vm{sessions: serving.NewTracker()}
 	base, _, config := serve(t, v, apiClient)
@@ -293,17 +319,62 @@ func TestSessionsOfAServerThatEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	echoed(t, session, "before")
-	patience, lost := context.WithCancel(t.Context())
-	left := make(chan int, 1)
-	go func() { left <- v.sessions.Drain(patience) }()
-	echoed(t, session, "meanwhile")
-	lost()
+	end(t, v.sessions)
 	if _, _, err = session.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseNormalClosure) || !strings.Contains(err.Error(), "replaced") {
 		t.Errorf("the session: %v", err)
 	}
-	if n := <-left; n != 1 {
-		t.Errorf("%d sessions had to be ended, want 1", n)
+}
+
+// The next server goes on where the one before has stopped: what the guest said and what it was told meanwhile is all there, once.
+func TestSessionsAreHandedOver(t *testing.T) {
+	v := &vm{sessions: serving.NewTracker(), parked: &sync.Map{}}
+	base, _, config := serve(t, v, apiClient)
+	old, _, err := dial(t, base, "console?handover=true", config)
+	if err != nil {
+		t.Fatal(err)
 	}
+	echoed(t, old, "before")
+	old.SetCloseHandler(func(int, string) error { return nil })
+	end(t, v.sessions)
+	_, _, err = old.ReadMessage()
+	key, ok := handover.Key(err)
+	if !ok {
+		t.Fatalf("the session: %v", err)
+	}
+	for _, late := range []string{"typed ", "meanwhile"} {
+		if err := old.WriteMessage(websocket.BinaryMessage, []byte(late)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := old.WriteControl(websocket.CloseMessage, handover.Answer(), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, old.NetConn()); err != nil {
+		t.Errorf("the connection: %v", err)
+	}
+
+	next := *v
+	next.sessions = serving.NewTracker()
+	base, _, config = serve(t, &next, apiClient)
+	if _, resp, err := dial(t, base, "console?resume=guessed", config); err == nil || resp == nil || resp.StatusCode != http.StatusNotFound {
+		t.Errorf("a key that nobody has given: %v, %v", resp, err)
+	}
+	session, _, err := dial(t, base, "console?handover=true&resume="+key, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []byte
+	for len(got) < len("typed meanwhile") {
+		_, message, err := session.ReadMessage()
+		if err != nil {
+			t.Fatalf("after %q: %v", got, err)
+		}
+		got = append(got, message...)
+	}
+	if string(got) != "typed meanwhile" {
+		t.Errorf("got %q", got)
+	}
+	echoed(t, session, "after")
 }
 
 func TestVNCPreservesSession(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -17,6 +18,7 @@ import (
 
 	"virtctl/internal/libvirt/layout"
 	"virtctl/internal/libvirt/wire"
+	"virtctl/internal/server/handover"
 )
 
 const (
@@ -27,17 +29,19 @@ const (
 	// pingPeriod keeps proxies and load balancers from taking an idle console for a dead one.
 	pingPeriod   = 10 * time.Second
 	writeTimeout = 30 * time.Second
+	// answerPatience is how long virt-api and the launcher may take, each, to take part in handing a stream over.
+	answerPatience = 3 * time.Second
 )
 
 func (s *Server) console(w http.ResponseWriter, r *http.Request, vm target) error {
 	replay, _ := strconv.ParseBool(r.URL.Query().Get("replay"))
-	return s.stream(w, r, sessionKey{vm.name, "console"}, func(ctx context.Context) (*os.File, error) {
+	return s.stream(w, r, vm, "console", func(ctx context.Context) (*os.File, error) {
 		return vm.client.Console(ctx, replay)
 	})
 }
 
 func (s *Server) vnc(w http.ResponseWriter, r *http.Request, vm target) error {
-	return s.stream(w, r, sessionKey{vm.name, "vnc"}, vm.client.VNC)
+	return s.stream(w, r, vm, "vnc", vm.client.VNC)
 }
 
 func (s *Server) screenshot(w http.ResponseWriter, r *http.Request, vm target) error {
@@ -64,26 +68,44 @@ func (s *Server) usbRedir(w http.ResponseWriter, r *http.Request, vm target) err
 			continue
 		}
 		defer end()
-		return s.carry(w, r, nil, func(ctx context.Context) (*os.File, error) {
+		return s.carry(w, r, successor{}, func(ctx context.Context) (*os.File, error) {
 			return vm.client.USB(ctx, wire.USBRequest{Slot: slot})
 		})
 	}
 	return &statusError{http.StatusServiceUnavailable, fmt.Sprintf("all %d places for USB devices of %s are in use; disconnect one", layout.USBSlots, vm.name)}
 }
 
-// stream joins a websocket with a stream of the launcher that one session at a time can have.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, key sessionKey, open func(context.Context) (*os.File, error)) error {
+// stream joins a websocket with a stream of the launcher that one session at a time can have, or goes on with one that an earlier
+// virt-handler has left there.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, vm target, kind string, open func(context.Context) (*os.File, error)) error {
 	if err := upgradable(r); err != nil {
 		return err
 	}
-	preserve, _ := strconv.ParseBool(r.URL.Query().Get("preserveSession"))
-	kicked, end, ok := s.sessions.begin(key, preserve)
+	query := r.URL.Query()
+	preserve, _ := strconv.ParseBool(query.Get("preserveSession"))
+	kicked, end, ok := s.sessions.begin(sessionKey{vm.name, kind}, preserve)
 	if !ok {
-		return &statusError{http.StatusServiceUnavailable, "somebody else uses the " + key.kind + " of " + key.vm.String() +
+		return &statusError{http.StatusServiceUnavailable, "somebody else uses the " + kind + " of " + vm.name.String() +
 			"; connect without preserveSession to take it over"}
 	}
 	defer end()
-	return s.carry(w, r, kicked, open)
+	if key := query.Get(handover.Resume); key != "" {
+		open = func(ctx context.Context) (*os.File, error) { return vm.client.Unpark(ctx, key) }
+	}
+	to := successor{kicked: kicked}
+	if offered, _ := strconv.ParseBool(query.Get(handover.Offer)); offered {
+		to.park = vm.client.Park
+	}
+	return s.carry(w, r, to, open)
+}
+
+// successor is who has a stream after this session, if it does not end by itself.
+type successor struct {
+	// kicked is closed when another session takes over.
+	kicked <-chan struct{}
+	// stop is closed when this server ends; park then keeps the stream for the next one. It is nil when it cannot be kept.
+	stop <-chan struct{}
+	park func(ctx context.Context, key string, stream *os.File) error
 }
 
 func upgradable(r *http.Request) error {
@@ -94,7 +116,7 @@ func upgradable(r *http.Request) error {
 }
 
 // carry joins a websocket with a stream of the launcher, which is asked first, so that its refusal is an HTTP error.
-func (s *Server) carry(w http.ResponseWriter, r *http.Request, kicked <-chan struct{}, open func(context.Context) (*os.File, error)) error {
+func (s *Server) carry(w http.ResponseWriter, r *http.Request, to successor, open func(context.Context) (*os.File, error)) error {
 	defer s.Sessions.Add()()
 	guest, err := openStream(r.Context(), open)
 	if err != nil {
@@ -113,7 +135,8 @@ func (s *Server) carry(w http.ResponseWriter, r *http.Request, kicked <-chan str
 	if err != nil {
 		return nil // answered by the upgrader
 	}
-	join(ws, guest, kicked, s.Sessions.Stop())
+	to.stop = s.Sessions.Stop()
+	join(ws, guest, to)
 	return nil
 }
 
@@ -132,21 +155,65 @@ func openStream(ctx context.Context, open func(context.Context) (*os.File, error
 	return conn, nil
 }
 
-// join copies both ways until one side ends, another session takes over, or the server cannot wait for it any longer.
-func join(ws *websocket.Conn, guest net.Conn, kicked, stop <-chan struct{}) {
+// session is a websocket joined with a stream of the guest.
+type session struct {
+	ws    *websocket.Conn
+	guest net.Conn
+	to    successor
+	// key is set when the stream is handed over.
+	key atomic.Pointer[string]
+	// said is closed when nothing more of the guest is sent.
+	said chan struct{}
+}
+
+// join copies both ways until one side ends, or the stream goes to a successor.
+func join(ws *websocket.Conn, guest net.Conn, to successor) {
 	defer ws.Close()
+	s := &session{ws: ws, guest: guest, to: to, said: make(chan struct{})}
 	var copying sync.WaitGroup
 	done := make(chan struct{})
-	copying.Go(func() { watchOver(ws, kicked, stop, done) })
+	copying.Go(func() { s.watchOver(done) })
 	copying.Go(func() {
+		defer close(s.said)
 		fromGuest(ws, guest)
-		closeWith(ws, "the stream has ended")
-		_ = ws.Close()
+		if s.key.Load() == nil {
+			closeWith(ws, "the stream has ended")
+			_ = ws.Close()
+		}
 	})
-	toGuest(guest, ws)
+	err := toGuest(guest, ws)
+	if key := s.key.Load(); key != nil && handover.Answered(err) {
+		s.park(*key)
+	}
 	_ = guest.Close()
 	close(done)
 	copying.Wait()
+}
+
+// handOver closes the websocket behind the last byte of the guest. What the client still sends is taken until its answer comes.
+func (s *session) handOver() {
+	key := handover.NewKey()
+	s.key.Store(&key)
+	_ = s.guest.SetReadDeadline(time.Unix(1, 0))
+	<-s.said
+	_ = s.ws.WriteControl(websocket.CloseMessage, handover.Close(key), time.Now().Add(answerPatience))
+	_ = s.ws.SetReadDeadline(time.Now().Add(answerPatience))
+}
+
+// park leaves the stream with the launcher. If that fails, the client is refused when it asks for it.
+func (s *session) park(key string) {
+	guest, ok := s.guest.(*net.UnixConn)
+	if !ok {
+		return
+	}
+	file, err := guest.File()
+	if err != nil {
+		return
+	}
+	defer file.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), answerPatience)
+	defer cancel()
+	_ = s.to.park(ctx, key, file)
 }
 
 // fromGuest sends what the guest says, each read as one message.
@@ -165,36 +232,41 @@ func fromGuest(ws *websocket.Conn, guest io.Reader) {
 	}
 }
 
-func toGuest(guest io.Writer, ws *websocket.Conn) {
+// toGuest tells why it has ended.
+func toGuest(guest io.Writer, ws *websocket.Conn) error {
 	buf := make([]byte, copyBuffer)
 	for {
 		_, r, err := ws.NextReader()
 		if err != nil {
-			return
+			return err
 		}
 		if _, err := io.CopyBuffer(struct{ io.Writer }{guest}, r, buf); err != nil {
-			return
+			return err
 		}
 	}
 }
 
-// watchOver keeps an idle connection alive, and ends one that was taken over.
-func watchOver(ws *websocket.Conn, kicked, stop, done <-chan struct{}) {
+// watchOver keeps an idle connection alive, and ends one that goes to somebody else.
+func (s *session) watchOver(done <-chan struct{}) {
 	ticker := time.NewTicker(pingPeriod)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-done:
 			return
-		case <-kicked:
-			closeWith(ws, "another session has taken over")
+		case <-s.to.kicked:
+			closeWith(s.ws, "another session has taken over")
 			return
-		case <-stop:
-			closeWith(ws, "virt-handler is replaced; connect again")
+		case <-s.to.stop:
+			if s.to.park == nil {
+				closeWith(s.ws, "virt-handler is replaced; connect again")
+				return
+			}
+			s.handOver()
 			return
 		case <-ticker.C:
-			if err := ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(pingPeriod)); err != nil && !errors.Is(err, websocket.ErrCloseSent) {
-				_ = ws.Close()
+			if err := s.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(pingPeriod)); err != nil && !errors.Is(err, websocket.ErrCloseSent) {
+				_ = s.ws.Close()
 				return
 			}
 		}
