@@ -93,7 +93,7 @@ test-e2e: deps build bin/virt-kube images ## the user's journeys on a cluster of
 
 .PHONY: bench
 bench: deps build bin/virt-kube images ## measure docs/promises.md, each figure beside its floor
-	go test -tags bench -count=1 -timeout 60m -v ./test/bench/...
+	go test -tags bench -count=1 -timeout 60m -v ./test/bench
 
 .PHONY: lint
 lint: ## style and import rules; compiles the linter the first time

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -104,7 +105,7 @@ func (b *bench) awaitConsole(namespace, name, text string) {
 }
 
 func (b *bench) readConsole(namespace, name, text string) (string, error) {
-	stream, err := b.client.Stream(b.ctx, client.VMI(namespace, name), "console", nil)
+	stream, err := b.client.Stream(b.ctx, client.VMI(namespace, name), "console", url.Values{"replay": {"true"}})
 	if err != nil {
 		return "", err
 	}
