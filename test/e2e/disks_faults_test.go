@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"net/http"
+	"os"
 	"testing"
 
 	"virtctl/test/cluster"
@@ -37,4 +39,34 @@ func TestUploadOutlivesCertificates(t *testing.T) {
 		}
 		w.Cut()
 	})
+}
+
+// TestImporterOutOfMemory: an importer that the kernel ends says so in its volume, and with enough memory the same manifest works.
+func TestImporterOutOfMemory(t *testing.T) {
+	j := start(t)
+	path, _ := j.randomFile(64 << 20)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := j.serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content) }))
+	change := func(to string) {
+		j.kubectl("patch", "cdi", "cdi", "--type", "merge", "-p", `{"spec":{"config":{"podResourceRequirements":`+to+`}}}`)
+	}
+	const limit = `{"requests":{"memory":"8Mi","cpu":"10m"},"limits":{"memory":"8Mi","cpu":"1"}}`
+	t.Cleanup(func() { change("null") })
+	change(limit)
+	j.kubectl("wait", "cdiconfig/config", "--for", "jsonpath={.status.defaultPodResourceRequirements.limits.memory}=8Mi", "--timeout", "60s")
+	volume := `{"apiVersion":"cdi.kubevirt.io/v1beta1","kind":"DataVolume","metadata":{"name":"disk","annotations":{
+"cdi.kubevirt.io/storage.bind.immediate.requested":"true"}},"spec":{"source":{"http":{"url":"` + url + `/disk.img"}},
+"storage":{"resources":{"requests":{"storage":"128Mi"}}}}}`
+	j.kubectlIn(volume, "apply", "-f", "-")
+	j.kubectl("wait", "dv/disk", "--for", `jsonpath={.status.conditions[?(@.type=="Running")].reason}=OOMKilled`, "--timeout", "120s")
+
+	change("null")
+	j.kubectl("wait", "cdiconfig/config", "--for", "jsonpath={.status.defaultPodResourceRequirements.limits.memory}=600M", "--timeout", "60s")
+	j.virtctl("delete", "dv", "disk", "--wait")
+	j.kubectlIn(volume, "apply", "-f", "-")
+	j.kubectl("wait", "dv/disk", "--for", "jsonpath={.status.phase}=Succeeded", "--timeout", "120s")
+	j.noWorkers()
 }

@@ -18,6 +18,7 @@ import (
 func TestSessionsOutliveComponents(t *testing.T) {
 	j := start(t)
 	j.boot("web")
+	j.logIn("web")
 	ctx, cancel := context.WithTimeout(t.Context(), stepTime)
 	defer cancel()
 	console, err := openConsole(ctx, j.namespace, "web")

@@ -126,9 +126,10 @@ func TestStoppedDuringMigration(t *testing.T) {
 func TestBusyGuestMoves(t *testing.T) {
 	for mode, setting := range map[string]string{"Paused": `"allowWorkloadDisruption":true`, "PostCopy": `"allowPostCopy":true`} {
 		t.Run(mode, func(t *testing.T) {
+			j := start(t)
 			// Launchers have what post-copy needs only if the cluster allows it when they are started.
-			(&traveller{journey: start(t)}).settle("{" + setting + `,"completionTimeoutPerGiB":6,"bandwidthPerMigration":"8Mi"}`)
-			v := bootTraveller(start(t))
+			(&traveller{journey: j}).settle("{" + setting + `,"completionTimeoutPerGiB":6,"bandwidthPerMigration":"8Mi"}`)
+			v := bootTraveller(j)
 			v.pipe("\n(while :; do head -c 30000000 /dev/urandom > /tmp/noise; done) &\n", "console", v.name, "--timeout", "20s")
 			v.depart()
 			v.arrived()

@@ -79,6 +79,8 @@ const (
 	// pod's grace period is a bit longer than both.
 	lastMigrations = 5 * time.Minute
 	lastWords      = 15 * time.Second
+	// findPatience is how long callers wait for a launcher that is not known yet.
+	findPatience = 5 * time.Second
 )
 
 // agent is everything that Run puts together.
@@ -132,7 +134,7 @@ func Run(stop context.Context, config *rest.Config, options Options) error {
 	}
 	server := &subresource.Server{
 		Address: fmt.Sprintf(":%d", options.ConsolePort), TLS: own.Server(tls.RequireAndVerifyClientCert),
-		Launchers: a.set, Sessions: serving.NewTracker(), Log: a.log.WithName("subresource"),
+		Launchers: a.set, Patience: findPatience, Sessions: serving.NewTracker(), Log: a.log.WithName("subresource"),
 	}
 	if err := a.add(own, server, footprint.Trimmer{Log: a.log.WithName("footprint")}); err != nil {
 		return err

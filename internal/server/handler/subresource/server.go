@@ -15,7 +15,6 @@ import (
 
 	"virtctl/internal/libvirt/wire"
 	"virtctl/internal/server/handler/launchers"
-	"virtctl/internal/server/handover"
 	"virtctl/internal/server/serving"
 )
 
@@ -39,6 +38,8 @@ type Server struct {
 	Address   string
 	TLS       *tls.Config
 	Launchers *launchers.Set
+	// Patience is how long a launcher may take to be found by a server that has just started.
+	Patience time.Duration
 	// Sessions counts the streams that are open; its Stop hands them over to the next server.
 	Sessions *serving.Tracker
 	Log      logr.Logger
@@ -102,13 +103,10 @@ func (s *Server) call(r route, w http.ResponseWriter, req *http.Request) error {
 		return &statusError{http.StatusForbidden, fmt.Sprintf("%s may not call %s", cn, r.path)}
 	}
 	name := types.NamespacedName{Namespace: req.PathValue("namespace"), Name: req.PathValue("name")}
-	if req.URL.Query().Has(handover.Resume) {
-		// Its stream is kept by a launcher that this server may not have found yet.
-		ctx, cancel := context.WithTimeout(req.Context(), callTimeout)
-		defer cancel()
-		s.Launchers.Await(ctx, name)
-	}
-	l, ok := s.Launchers.Running(name)
+	// virt-api has reason to ask here: if the machine is not known, then because this server has only just begun to look.
+	ctx, cancel := context.WithTimeout(req.Context(), s.Patience)
+	defer cancel()
+	l, ok := s.Launchers.Await(ctx, name)
 	if !ok {
 		return &statusError{http.StatusNotFound, fmt.Sprintf("%s does not run on this node", name)}
 	}
