@@ -98,16 +98,13 @@ type agent struct {
 	queue      atomic.Pointer[workqueue.TypedRateLimitingInterface[reconcile.Request]]
 }
 
-// Run works until ctx ends, and then until the migrations under way have ended: the next virt-handler comes only when this one has gone,
+// Run works until stop ends, and then until the migrations under way have ended: the next virt-handler comes only when this one has gone,
 // so until then all of the node's machines are served. Consoles are left to the next one.
 func Run(stop context.Context, config *rest.Config, options Options) error {
 	ctx, end := context.WithCancel(context.WithoutCancel(stop))
 	defer end()
 	a := &agent{options: options, log: ctrl.Log.WithName("handler")}
-	defer context.AfterFunc(stop, func() {
-		a.finish(ctx)
-		end()
-	})()
+	setUp := context.AfterFunc(stop, end)
 	probe, err := node.ReadProbe(options.ProbeDir)
 	if err != nil {
 		return err
@@ -139,6 +136,13 @@ func Run(stop context.Context, config *rest.Config, options Options) error {
 	if err := a.add(own, server, footprint.Trimmer{Log: a.log.WithName("footprint")}); err != nil {
 		return err
 	}
+	if !setUp() {
+		return nil // told to end before there was anything to end
+	}
+	defer context.AfterFunc(stop, func() {
+		a.finish(ctx)
+		end()
+	})()
 	return a.manager.Start(ctx)
 }
 
