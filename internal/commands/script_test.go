@@ -1,6 +1,7 @@
 package commands_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"sigs.k8s.io/yaml"
 
+	"virtctl/internal/cdi/stream"
 	"virtctl/internal/commands"
 	"virtctl/internal/commands/terminal"
 	"virtctl/internal/commands/testapi"
@@ -52,7 +54,7 @@ func TestScripts(t *testing.T) {
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"load": load, "fail": fail, "exits": exits, "requests": requests, "object": object,
-			"uploads": uploads, "arrived": arrived, "content": content, "sized": sized, "image": imageFile, "registry": startRegistry,
+			"uploads": uploads, "arrived": arrived, "content": content, "sized": sized, "padded": padded, "image": imageFile, "registry": startRegistry,
 		},
 	})
 }
@@ -163,9 +165,17 @@ func arrived(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(server(ts).Arrived(ctx, args[0], n))
 }
 
-// content CLAIM FILE checks that a claim holds a file's bytes.
+// content CLAIM FILE checks that the disk made of a claim's content is the file's.
 func content(ts *testscript.TestScript, _ bool, args []string) {
-	if string(server(ts).Content(args[0])) != ts.ReadFile(args[1]) {
+	got := server(ts).Content(args[0])
+	if strings.HasPrefix(string(got), "QFI\xfb") {
+		path := filepath.Join(ts.MkAbs("."), "unpacked")
+		_, err := stream.Copy(context.Background(), bytes.NewReader(got), path, stream.Options{})
+		ts.Check(err)
+		got, err = os.ReadFile(path)
+		ts.Check(err)
+	}
+	if string(got) != ts.ReadFile(args[1]) {
 		ts.Fatalf("claim %s holds something else than %s", args[0], args[1])
 	}
 }
@@ -179,6 +189,13 @@ func sized(ts *testscript.TestScript, _ bool, args []string) {
 		body[i] = byte(i*7 + i/251)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), body, 0o600))
+}
+
+// padded FILE BYTES makes a file as sized does, and as many written zeros after it.
+func padded(ts *testscript.TestScript, _ bool, args []string) {
+	sized(ts, false, args)
+	body := ts.ReadFile(args[0])
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), append([]byte(body), make([]byte, len(body))...), 0o600))
 }
 
 // image FILE REF makes an image file with one small layer.

@@ -32,7 +32,7 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t testing.TB) *authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -55,7 +55,7 @@ func (a *authority) pem() []byte {
 }
 
 // leaf is a certificate and its key, PEM.
-func (a *authority) leaf(t *testing.T, name string) (cert, key []byte) {
+func (a *authority) leaf(t testing.TB, name string) (cert, key []byte) {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -76,7 +76,7 @@ func (a *authority) leaf(t *testing.T, name string) (cert, key []byte) {
 
 // target is a claim and the servers on it, one after the other.
 type target struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	ca      *authority
 	config  Config
@@ -90,7 +90,7 @@ type outcome struct {
 	err error
 }
 
-func newTarget(t *testing.T) *target {
+func newTarget(t testing.TB) *target {
 	t.Helper()
 	dir := t.TempDir()
 	g := &target{t: t, dir: dir, ca: newAuthority(t)}

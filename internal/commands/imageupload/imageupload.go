@@ -29,8 +29,8 @@ The image's format and size are read before anything is created, and the volume 
 images are understood, also compressed with gzip, xz or zstd; the disk in the cluster is always raw.
 
 An upload that was cut off goes on where it stopped: run the same command again. The content is compared by its checksum at the end; the
-same content again is recognised and not sent. No ingress is needed: without an upload proxy that can be reached, the image goes through the
-API server, with your own credentials.`,
+same content again is recognised and not sent, nor are the zeros of a raw image. No ingress is needed: without an upload proxy that can be
+reached, the image goes through the API server, with your own credentials.`,
 		Example: `  # A new disk of the right size
   {{ProgramName}} image-upload dv fedora --image-path fedora.qcow2
 
@@ -76,6 +76,7 @@ func Run(ctx context.Context, f *factory.Factory, opts *Options, args []string) 
 		return err
 	}
 	defer src.close()
+	src.look(ctx)
 	j := &job{
 		factory: f, client: c, options: opts, namespace: namespace, source: src, began: time.Now(),
 		result: Result{Kind: opts.Kind, Namespace: namespace, Name: opts.Name, Source: src.name, Format: src.info.Format, VirtualSize: src.info.VirtualSize},
@@ -121,12 +122,14 @@ type Result struct {
 	Format string `json:"format,omitempty"`
 	// VirtualSize is the disk's size as the guest will see it, in bytes.
 	VirtualSize int64 `json:"virtualSize,omitempty"`
+	// SentAs is the format of what was sent where that is not Format: raw images without their zeros are qcow2 on the way.
+	SentAs string `json:"sentAs,omitempty"`
 	// Length is the size of what was to be sent, Sent what was sent this time.
 	Length int64 `json:"length,omitempty"`
 	Sent   int64 `json:"sent"`
 	// Resumed is where an earlier upload was taken up.
 	Resumed int64 `json:"resumedAt,omitempty"`
-	// Digest of the content: sha256:HEX.
+	// Digest of what was to be sent: sha256:HEX.
 	Digest       string  `json:"digest,omitempty"`
 	Phase        string  `json:"phase,omitempty"`
 	AlreadyThere bool    `json:"alreadyThere"`
@@ -189,7 +192,7 @@ func (j *job) interrupted(ctx context.Context) error {
 	switch {
 	case j.handed:
 		say("interrupted: the cluster has the whole image and goes on processing it: see \"%s get dv %s -n %s\"\n", j.factory.Program, j.options.Name, j.namespace)
-	case j.sender == nil:
+	case j.sender == nil || j.sender.content == nil:
 		say("interrupted before any data was sent; the same command goes on\n")
 	default:
 		asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
@@ -200,7 +203,7 @@ func (j *job) interrupted(ctx context.Context) error {
 			say("interrupted: %s; the same command goes on where the server stopped\n", j.sender.sofar())
 		default:
 			say("interrupted: %s of %s are safe in the cluster; the same command goes on from there\n",
-				volume.Bytes(safe.offset), volume.Bytes(j.source.length))
+				volume.Bytes(safe.offset), volume.Bytes(j.sender.content.length))
 		}
 	}
 	return problem.Silent(problem.Interrupted)

@@ -142,8 +142,25 @@ func (j *job) processed(ctx context.Context) error {
 	if state.Claim == nil {
 		return nil
 	}
-	if there := state.Claim.Annotations[names.AnnContentDigest]; there != "" && j.result.Digest != "" && there != j.result.Digest {
+	return j.arrived(ctx, state.Claim.Annotations[names.AnnContentDigest], state.Claim.Annotations[names.AnnContentLength])
+}
+
+// arrived compares what the disk was made of with what was sent. Where an earlier run sent it, that may be the other content of the same file.
+func (j *job) arrived(ctx context.Context, there, length string) error {
+	if there == "" || j.result.Digest == "" || there == j.result.Digest {
+		return nil
+	}
+	var same *content
+	if j.source.resumable() {
+		var err error
+		if same, err = j.source.find(ctx, there, length); err != nil {
+			return err
+		}
+	}
+	if same == nil {
 		return j.left(fmt.Errorf("the content of the disk is not what was sent: its digest is %s, not %s; delete it and upload again", there, j.result.Digest))
 	}
+	j.sends(same)
+	j.result.Digest = there
 	return nil
 }

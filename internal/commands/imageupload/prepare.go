@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,20 +48,17 @@ func (j *job) compare(ctx context.Context, state volume.State) error {
 	if known == "" || !j.source.resumable() {
 		return problem.New(problem.Conflict, "PVC %s already successfully imported/cloned/updated; %s", name, recreate)
 	}
-	other := problem.New(problem.Conflict, "%s/%s already holds another image (%s); %s", j.namespace, name, known, recreate)
-	if length != "" && length != strconv.FormatInt(j.source.length, 10) {
-		return other
-	}
 	j.factory.Streams.Say("comparing %s with what is there\n", j.source.name)
-	own, err := j.source.digest(ctx, func(int64) {})
+	same, err := j.source.find(ctx, known, length)
 	if err != nil {
 		return err
 	}
-	if own != known {
-		return other
+	if same == nil {
+		return problem.New(problem.Conflict, "%s/%s already holds another image (%s); %s", j.namespace, name, known, recreate)
 	}
-	j.result.Digest, j.result.AlreadyThere, j.result.Phase = own, true, state.Phase()
-	j.tell("%s is already there: %s/%s has the same content (%s)\n", j.source.name, j.namespace, name, own)
+	j.sends(same)
+	j.result.Digest, j.result.AlreadyThere, j.result.Phase = known, true, state.Phase()
+	j.tell("%s is already there: %s/%s has the same content (%s)\n", j.source.name, j.namespace, name, known)
 	if j.options.DataSource {
 		return j.dataSource(ctx)
 	}
@@ -200,7 +196,11 @@ func (j *job) create(ctx context.Context) error {
 func (j *job) describe() string {
 	text := j.source.name + ": " + j.source.info.Format
 	if j.source.length > 0 {
-		text += ", " + volume.Bytes(j.source.length) + " to send"
+		text += ", "
+		if j.source.looked != nil {
+			text += "at most "
+		}
+		text += volume.Bytes(j.source.length) + " to send"
 	}
 	if j.source.info.VirtualSize > 0 {
 		text += ", a disk of " + volume.Bytes(j.source.info.VirtualSize)

@@ -87,8 +87,11 @@ func (p *progress) line(now time.Time) string {
 	return text
 }
 
-// end shows the last of it.
+// end shows the last of it, if anything was begun.
 func (p *progress) end(complete bool) {
+	if p == nil {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.bar != nil {

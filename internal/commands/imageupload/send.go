@@ -3,7 +3,6 @@ package imageupload
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -15,34 +14,40 @@ import (
 	"sync/atomic"
 	"time"
 
+	"virtctl/internal/cdi/image"
 	"virtctl/internal/cdi/names"
-	"virtctl/internal/commands/problem"
 	"virtctl/internal/commands/volume"
 )
 
 // send brings the content to the upload server, however often the way breaks.
 func (j *job) send(ctx context.Context) error {
+	if j.source.looking() {
+		j.factory.Streams.Say("looking for zeros in %s, which need not be sent\n", j.source.name)
+	}
+	contents, err := j.source.contents(ctx)
+	if err != nil {
+		return err
+	}
 	d, err := j.door(ctx)
 	if err != nil {
 		return j.left(err)
 	}
-	identity, err := j.source.identity()
-	if err != nil {
-		return err
-	}
 	j.tell("Uploading data to %s\n", d.address)
-	s := &sender{door: d, source: j.source, identity: identity, retries: int(j.options.Retry), say: j.factory.Streams.Say, settle: j.settled}
-	s.progress = newProgress(j.factory.Streams, j.source.length)
-	j.sender = s
 	own := make(chan hashed, 1)
 	hashing, stop := context.WithCancel(ctx)
 	defer stop()
-	if j.source.resumable() {
-		go func() {
-			digest, err := j.source.digest(hashing, func(int64) {})
-			own <- hashed{digest, err}
-		}()
+	s := &sender{door: d, source: j.source, contents: contents, retries: int(j.options.Retry), say: j.factory.Streams.Say, settle: j.settled}
+	s.chosen = func(c *content) {
+		s.progress = newProgress(j.factory.Streams, c.length)
+		j.sends(c)
+		if j.source.resumable() {
+			go func() {
+				digest, err := j.source.digest(hashing, c)
+				own <- hashed{digest, err}
+			}()
+		}
 	}
+	j.sender = s
 	err = s.run(ctx)
 	s.progress.end(err == nil)
 	j.result.Sent, j.result.Resumed = s.sent.Load(), s.resumed
@@ -59,6 +64,14 @@ func (j *job) send(ctx context.Context) error {
 		own <- hashed{s.piped(), nil}
 	}
 	return j.verify(ctx, s, own)
+}
+
+// sends keeps for the result what is sent.
+func (j *job) sends(c *content) {
+	j.result.Length, j.result.SentAs = c.length, ""
+	if c.layout != "" {
+		j.result.SentAs = string(image.QCOW2)
+	}
 }
 
 // hashed is a digest on its way.
@@ -87,8 +100,12 @@ func (j *job) verify(ctx context.Context, s *sender, own <-chan hashed) error {
 
 // sender speaks the upload protocol.
 type sender struct {
-	door     *door
-	source   *source
+	door   *door
+	source *source
+	// contents are what can be sent, content is what is: it is chosen when the server is known, and chosen is told.
+	contents []*content
+	content  *content
+	chosen   func(*content)
 	identity string
 	retries  int
 	progress *progress
@@ -113,10 +130,10 @@ func (s *sender) piped() string {
 
 // sofar says how much was sent.
 func (s *sender) sofar() string {
-	if s.source.length < 0 {
+	if s.content == nil || s.content.length < 0 {
 		return volume.Bytes(s.sent.Load()) + " were sent"
 	}
-	return fmt.Sprintf("%s of %s were sent", volume.Bytes(s.progress.position()), volume.Bytes(s.source.length))
+	return fmt.Sprintf("%s of %s were sent", volume.Bytes(s.progress.position()), volume.Bytes(s.content.length))
 }
 
 // standing is what the server says before anything is sent.
@@ -192,7 +209,7 @@ func backOff(ctx context.Context, tries int) error {
 func (s *sender) ask(ctx context.Context) (standing, error) {
 	path := "upload-async"
 	if s.source.archive {
-		return standing{path: "upload"}, nil
+		return standing{path: "upload"}, s.choose(false, "")
 	}
 	req, err := s.door.request(ctx, http.MethodHead, path)
 	if err != nil {
@@ -205,28 +222,61 @@ func (s *sender) ask(ctx context.Context) (standing, error) {
 	_ = resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusNoContent:
-		return s.standing(path, resp.Header), nil
+		return s.standing(path, resp.Header)
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		return standing{path: "upload"}, nil
+		return standing{path: "upload"}, s.choose(false, "")
 	case http.StatusConflict:
-		return standing{done: true}, nil
+		return standing{done: true}, s.choose(true, "")
 	}
 	return standing{}, s.refusal(resp.StatusCode, "")
 }
 
-func (s *sender) standing(path string, header http.Header) standing {
+func (s *sender) standing(path string, header http.Header) (standing, error) {
 	offset, err := strconv.ParseInt(header.Get(names.HeaderOffset), 10, 64)
+	resumable, begun := err == nil, ""
+	if offset > 0 {
+		begun = header.Get(names.HeaderIdentity)
+	}
+	if err := s.choose(resumable, begun); err != nil {
+		return standing{}, err
+	}
 	// Another file's beginning is of no use.
-	if err != nil || offset < 0 || offset > s.source.length || header.Get(names.HeaderIdentity) != s.identity || s.identity == "" {
+	if !resumable || offset < 0 || offset > s.content.length || header.Get(names.HeaderIdentity) != s.identity || s.identity == "" {
 		offset = 0
 	}
-	return standing{path: path, offset: offset, resumable: err == nil}
+	return standing{path: path, offset: offset, resumable: resumable}, nil
+}
+
+// choose decides once what is sent: what the server has begun with, else the shortest. Servers that tell an offset are this project's,
+// and every version of them unpacks a qcow2 image as it comes; upstream's would ask for scratch space, and gets the file as it is.
+func (s *sender) choose(ours bool, begun string) error {
+	if s.content != nil {
+		return nil
+	}
+	offers := s.contents
+	if !ours {
+		offers = offers[len(offers)-1:]
+	}
+	for i, c := range offers {
+		identity, err := s.source.identity(c)
+		if err != nil {
+			return err
+		}
+		if i == 0 || identity == begun {
+			s.content, s.identity = c, identity
+		}
+	}
+	if s.content.layout != "" {
+		s.say("the zeros of %s are left out: %s to send\n", s.source.name, volume.Bytes(s.content.length))
+	}
+	s.chosen(s.content)
+	return nil
 }
 
 // body gives the content from an offset on.
 func (s *sender) body(offset int64) io.Reader {
-	if s.source.file != nil {
-		return io.NewSectionReader(s.source.file, offset, s.source.length-offset)
+	if from := s.content.from; from != nil {
+		return io.NewSectionReader(from, offset, s.content.length-offset)
 	}
 	s.pipe = sha256.New()
 	return io.TeeReader(s.source.stream, s.pipe)
@@ -240,9 +290,9 @@ func (s *sender) post(ctx context.Context, from standing) error {
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
 	req.Header.Set("Expect", "100-continue")
-	if s.source.length >= 0 {
-		req.ContentLength = s.source.length - from.offset
-		req.Header.Set(names.HeaderLength, strconv.FormatInt(s.source.length, 10))
+	if s.content.length >= 0 {
+		req.ContentLength = s.content.length - from.offset
+		req.Header.Set(names.HeaderLength, strconv.FormatInt(s.content.length, 10))
 	}
 	if from.resumable && s.identity != "" {
 		req.Header.Set(names.HeaderIdentity, s.identity)
@@ -251,11 +301,11 @@ func (s *sender) post(ctx context.Context, from standing) error {
 	}
 	if from.offset > 0 {
 		s.resumed = from.offset
-		s.say("going on at %s of %s\n", volume.Bytes(from.offset), volume.Bytes(s.source.length))
+		s.say("going on at %s of %s\n", volume.Bytes(from.offset), volume.Bytes(s.content.length))
 	}
 	s.progress.at(from.offset)
 	// A body of no length is sent as none at all, and the server would have nothing to end.
-	if req.ContentLength != 0 || s.source.length < 0 {
+	if req.ContentLength != 0 || s.content.length < 0 {
 		req.Body = &counted{reader: s.body(from.offset), sender: s}
 	}
 	resp, err := s.door.http.Do(req)
@@ -298,63 +348,4 @@ func (c *counted) Read(p []byte) (int, error) {
 func (c *counted) Close() error {
 	c.closed.Store(true)
 	return nil
-}
-
-// digestOf reads "sha-256=:BASE64:".
-func digestOf(header string) string {
-	for part := range strings.SplitSeq(header, ",") {
-		value, found := strings.CutPrefix(strings.TrimSpace(part), "sha-256=:")
-		if !found {
-			continue
-		}
-		sum, err := base64.StdEncoding.DecodeString(strings.TrimSuffix(value, ":"))
-		if err == nil && len(sum) == sha256.Size {
-			return "sha256:" + hex.EncodeToString(sum)
-		}
-	}
-	return ""
-}
-
-// againError is a failure that another try may mend.
-type againError struct {
-	err error
-	// token is true when a fresh token is needed first.
-	token bool
-}
-
-func (e *againError) Error() string { return e.err.Error() }
-func (e *againError) Unwrap() error { return e.err }
-
-// broken is an error of the connection. Its cause is left out: hints about the API server would not fit a proxy.
-func (s *sender) broken(err error) error {
-	text := "the connection to " + s.door.address + " broke: " + short(err)
-	if strings.Contains(text, "x509:") && s.door.fetch != nil {
-		text += "; --insecure does without checking the certificate"
-	}
-	return problem.New(problem.Unreachable, "%s", text)
-}
-
-// refusal tells what the server's answer means.
-func (s *sender) refusal(code int, text string) error {
-	if message := statusMessage(text); message != "" {
-		text = message
-	}
-	if text == "" {
-		text = http.StatusText(code)
-	}
-	err := fmt.Errorf("unexpected return value %d, %s", code, text)
-	switch code {
-	case http.StatusUnauthorized:
-		if s.door.fetch == nil {
-			return problem.New(problem.Forbidden, "authentication failed: %w; log in again", err)
-		}
-		return &againError{err: fmt.Errorf("authentication failed: %w", err), token: true}
-	case http.StatusForbidden:
-		return problem.New(problem.Forbidden, "%w; the permission to create uploads/proxy.upload.cdi.kubevirt.io is part of the ClusterRoles admin and edit", err)
-	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
-		return problem.New(problem.Invalid, "the image was refused: %w", err)
-	case http.StatusInsufficientStorage:
-		return problem.New(problem.Invalid, "the volume is full: %w", err)
-	}
-	return &againError{err: err}
 }

@@ -3,9 +3,6 @@ package imageupload
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -34,8 +31,15 @@ type source struct {
 	stream  io.Reader
 	length  int64
 	changed time.Time
+	regular bool
 	info    described
 	archive bool
+	// looked is closed when without, the file without its zeros, is known; nil where there is nothing to look for. without stays nil where
+	// leaving the zeros out does not pay.
+	looked  chan struct{}
+	without *content
+	// stop ends the look for zeros.
+	stop context.CancelFunc
 	// remote is the address of an image that the cluster fetches itself.
 	remote *url.URL
 }
@@ -74,8 +78,8 @@ func describeFile(file *os.File, opts *Options) (*source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the image: %w", err)
 	}
-	src := &source{name: file.Name(), file: file, length: stat.Size(), changed: stat.ModTime(), archive: opts.Archive != ""}
-	if !stat.Mode().IsRegular() {
+	src := &source{name: file.Name(), file: file, length: stat.Size(), changed: stat.ModTime(), regular: stat.Mode().IsRegular(), archive: opts.Archive != ""}
+	if !src.regular {
 		// A block device knows its size by its end; directories and the like do not have one.
 		if src.length, err = file.Seek(0, io.SeekEnd); err != nil || stat.IsDir() {
 			return nil, problem.Usagef("%s is not an image file; a directory goes through a pipe: tar c . | virtctl image-upload dv NAME --archive-path -", file.Name())
@@ -159,6 +163,10 @@ func measure(r io.ReaderAt, info image.Info, length int64) int64 {
 }
 
 func (s *source) close() {
+	if s.looked != nil {
+		s.stop()
+		<-s.looked
+	}
 	if s.file != nil {
 		_ = s.file.Close()
 	}
@@ -166,45 +174,6 @@ func (s *source) close() {
 
 // resumable tells whether the content can be read again from any place.
 func (s *source) resumable() bool { return s.file != nil }
-
-// edge is how much of each end of a file its identity looks at.
-const edge = 64 << 10
-
-// identity tells this content from another one without reading all of it: length, time of the last change, both ends.
-func (s *source) identity() (string, error) {
-	if s.file == nil {
-		return "", nil
-	}
-	sum := sha256.New()
-	for _, n := range []int64{s.length, s.changed.UnixNano()} {
-		_ = binary.Write(sum, binary.BigEndian, n)
-	}
-	for _, at := range []int64{0, max(0, s.length-edge)} {
-		if _, err := io.Copy(sum, io.NewSectionReader(s.file, at, edge)); err != nil {
-			return "", fmt.Errorf("read %s: %w", s.name, err)
-		}
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
-}
-
-// digest reads the whole content; it ends early with the context.
-func (s *source) digest(ctx context.Context, read func(int64)) (string, error) {
-	sum := sha256.New()
-	buffer := make([]byte, 1<<20)
-	for at := int64(0); at < s.length; {
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
-		}
-		n, err := s.file.ReadAt(buffer[:min(int64(len(buffer)), s.length-at)], at)
-		sum.Write(buffer[:n])
-		at += int64(n)
-		read(at)
-		if err != nil && (!errors.Is(err, io.EOF) || at < s.length) {
-			return "", fmt.Errorf("read %s: %w", s.name, err)
-		}
-	}
-	return "sha256:" + hex.EncodeToString(sum.Sum(nil)), nil
-}
 
 // touched reports that the file was changed while it was read.
 func (s *source) touched() error {
