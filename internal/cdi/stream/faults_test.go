@@ -32,6 +32,24 @@ func tmpfs(t *testing.T, size string) string {
 	return dir
 }
 
+// ext2 mounts a small filesystem on which space cannot be reserved, only written.
+func ext2(t *testing.T, size int) string {
+	t.Helper()
+	dev, dir := loopDevice(t, size), t.TempDir()
+	if out, err := exec.Command("mkfs.ext2", "-qF", dev).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.ext2: %v: %s", err, out)
+	}
+	if err := unix.Mount(dev, dir, "ext2", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 // loopDevice makes a block device full of old data, on a filesystem of its own.
 func loopDevice(t *testing.T, size int) string {
 	t.Helper()
@@ -154,6 +172,22 @@ func TestSparse(t *testing.T) {
 		if a := allocatedBytes(t, path); a < 16<<20 {
 			t.Errorf("%s: %d bytes are reserved", name, a)
 		}
+	}
+}
+
+// Where space cannot be reserved, it is written: preallocation takes all of it whatever the image leaves out.
+func TestPreallocationByWriting(t *testing.T) {
+	disk := make([]byte, 4<<20)
+	copy(disk[1<<20:], bytes.Repeat([]byte("data"), 1<<18))
+	for name, src := range map[string][]byte{"raw": disk, "qcow2": makeImage(t, disk, "-O", "qcow2"), "vdi": makeImage(t, disk, "-O", "vdi")} {
+		path := filepath.Join(ext2(t, 16<<20), "disk.img")
+		if _, err := Copy(context.Background(), bytes.NewReader(src), path, Options{Preallocation: true, Size: int64(len(src)), GrowTo: 5 << 20}); err != nil {
+			t.Fatal(err)
+		}
+		if a := allocatedBytes(t, path); a < 5<<20 {
+			t.Errorf("%s: %d bytes are reserved", name, a)
+		}
+		checkDisk(t, path, append(bytes.Clone(disk), make([]byte, 1<<20)...))
 	}
 }
 

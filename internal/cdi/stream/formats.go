@@ -11,9 +11,10 @@ import (
 // decoder chooses the decoder for a format by the image's head, and prepares the target. Only then is anything changed.
 func (r *run) decoder(format image.Format, head []byte) error {
 	var err error
-	size := int64(0)
+	size, plain := int64(0), false
 	switch format {
 	case image.Raw, image.ISO, spooled:
+		plain = true
 		r.dec = &rawDecoder{src: r.src, eng: r.eng, kind: format, size: image.Unknown}
 		size = r.rawSize()
 	case sparseFormat:
@@ -40,7 +41,10 @@ func (r *run) decoder(format image.Format, head []byte) error {
 	if err != nil {
 		return err
 	}
-	return r.out.begin(size)
+	if err := r.out.begin(size); err != nil || plain {
+		return err
+	}
+	return r.out.fill(0, size)
 }
 
 // newMapped makes a decoder that can put things aside beside the target, if that is a file.

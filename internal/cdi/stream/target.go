@@ -172,6 +172,21 @@ func (t *target) reserve(size int64) error {
 	return nil
 }
 
+// fill writes zeros where space can be reserved in no other way: a raw source brings them all, other formats leave them out.
+func (t *target) fill(from, to int64) error {
+	if !t.full {
+		return nil
+	}
+	for from < to {
+		n, err := t.f.WriteAt(zeros[:min(int64(len(zeros)), to-from)], from)
+		if err != nil {
+			return targetError(t.path, "reserve space on", err)
+		}
+		from += int64(n)
+	}
+	return nil
+}
+
 // write puts b at off, leaving out blocks of zeros: they are holes already. It may be called from several goroutines.
 func (t *target) write(off int64, b []byte) error {
 	if t.virtual >= 0 && off+int64(len(b)) > t.virtual {
@@ -215,7 +230,7 @@ func (t *target) finish(virtual, growTo int64) error {
 		if err := t.f.Truncate(size); err != nil {
 			return targetError(t.path, "resize", err)
 		}
-		if err := t.reserve(size); err != nil {
+		if err := errors.Join(t.reserve(size), t.fill(virtual, size)); err != nil {
 			return err
 		}
 	}
