@@ -90,10 +90,10 @@ func FuzzLayout(f *testing.F) {
 			t.Fatalf("%d of %d clusters of the disk, %d of %d of the image", found, len(want), len(used), i.clusters)
 		}
 		for n, off := range counts {
-			b := make([]byte, cluster)
 			if off == 0 {
 				continue
 			}
+			b := make([]byte, cluster)
 			if _, err := i.ReadAt(b, int64(off)); err != nil {
 				t.Fatal(err)
 			}

@@ -21,8 +21,9 @@ const (
 	cluster = 1 << clusterBits
 	// perTable is how many clusters one table maps: 512 MiB.
 	perTable = cluster / 8
-	// maxSize is the largest disk that is presented. Linux has larger files, full of holes, whose map alone would fill the memory.
-	maxSize = int64(1) << 50
+	// maxSize is the largest disk that is presented. The upload server keeps all tables in mind that are still to come, and has bounds; Linux has
+	// larger files, full of holes, whose map alone would fill the memory.
+	maxSize = int64(1) << 45
 	// sampledAbove is the size from which on a few clusters are looked at before all are: to read through a large file that has no zeros
 	// would cost more time than a small one's is worth.
 	sampledAbove = int64(4) << 30

@@ -131,3 +131,27 @@ func TestLooked(t *testing.T) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 }
+
+// A file that somebody writes to meanwhile is noticed, and one that gets shorter never becomes a disk with zeros in its place.
+func TestTouched(t *testing.T) {
+	ctx := context.Background()
+	s := halfSparse(t)
+	contents, err := s.contents(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.touched(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(s.name, 1<<19); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.touched(); err == nil {
+		t.Error("a file that was changed is not noticed")
+	}
+	for _, c := range contents {
+		if digest, err := s.digest(ctx, c); err == nil {
+			t.Errorf("a file that got shorter has a digest: %s", digest)
+		}
+	}
+}
