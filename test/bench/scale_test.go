@@ -100,10 +100,12 @@ func (b *bench) simulate(c ctrl.Client, name string) {
 		Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: simulated, Effect: corev1.TaintEffectNoSchedule}}},
 	}
 	b.check(c.Create(b.ctx, node))
+	created := node.DeepCopy()
 	node.Status = corev1.NodeStatus{Capacity: room, Allocatable: room, Conditions: []corev1.NodeCondition{{
 		Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now(),
 	}}}
-	b.check(c.Status().Update(b.ctx, node))
+	// Others have changed it meanwhile: its taints.
+	b.check(c.Status().Patch(b.ctx, node, ctrl.MergeFrom(created)))
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: name}}
 	lease.Spec.HolderIdentity = &name
 	lease.Spec.RenewTime = &metav1.MicroTime{Time: time.Now()}

@@ -52,9 +52,7 @@ func (l *Launcher) handlers() wire.Handler {
 		wire.MethodMigrate:        l.migrate,
 		wire.MethodAbortMigration: wire.Action(l.abortMigration),
 		wire.MethodPostCopy:       wire.Action(l.postCopy),
-		wire.MethodArrival: wire.Getter(func(ctx context.Context) (wire.MigrationProgress, error) {
-			return read(ctx, l, (*session.Session).Arrival)
-		}),
+		wire.MethodArrival:        wire.Getter(l.arrival),
 	}
 }
 

@@ -19,6 +19,7 @@ const (
 	progressEvery = 500 * time.Millisecond
 	// accountPatience is how long libvirt's final account may come after the migration's end.
 	accountPatience = time.Second
+	accountEvery    = 10 * time.Millisecond
 )
 
 // How long a guest may stand still at the end of its migration. Most guests need little; one that changes its memory quickly is given
@@ -133,6 +134,26 @@ func (l *Launcher) runMigration(s *session.Session, r wire.MigrateRequest, run *
 	run.result = account
 	l.migration.run = nil
 	close(run.done)
+}
+
+// arrival is the account of the migration that brought the guest here. libvirt draws it up a moment after the guest runs, and has no
+// event for that.
+func (l *Launcher) arrival(ctx context.Context) (wire.MigrationProgress, error) {
+	ctx, cancel := context.WithTimeout(ctx, accountPatience)
+	defer cancel()
+	ticker := time.NewTicker(accountEvery)
+	defer ticker.Stop()
+	for {
+		account, err := read(ctx, l, (*session.Session).Arrival)
+		if err != nil || account.TotalBytes > 0 {
+			return account, err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return account, nil
+		}
+	}
 }
 
 // rampDowntime doubles the allowed downtime until it is the longest allowed, each step after twice the time of the one before.
