@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	kubevirtv1 "kubevirt.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -42,10 +43,17 @@ func (b *bench) scale() {
 	b.check(kubevirtv1.AddToScheme(scheme))
 	c, err := ctrl.New(config, ctrl.Options{Scheme: scheme})
 	b.check(err)
+	handlers := map[string]ctrl.Client{}
 	for i := range crowdNodes {
-		b.simulate(c, fmt.Sprintf("simulated%02d", i))
+		name := fmt.Sprintf("simulated%02d", i)
+		b.simulate(c, name)
+		handlers[name], err = ctrl.New(handlerOf(config, name), ctrl.Options{Scheme: scheme})
+		b.check(err)
 	}
-	stop, err := playednode.Play(config, c, playednode.Settings{Namespace: namespace, Failed: func(err error) { b.Error(err) }})
+	stop, err := playednode.Play(b.client.Config(), c, playednode.Settings{
+		Namespace: namespace, Failed: func(err error) { b.Error(err) },
+		Handler: func(node string) ctrl.Client { return handlers[node] },
+	})
 	b.check(err)
 	defer stop()
 
@@ -81,6 +89,17 @@ func (b *bench) scale() {
 	for i := range crowdNodes {
 		b.check(c.Delete(b.ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("simulated%02d", i)}}))
 	}
+}
+
+// handlerOf writes in the name of a node's virt-handler, which may write of its own node's machines only.
+func handlerOf(config *rest.Config, node string) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.Impersonate = rest.ImpersonationConfig{
+		UserName: "system:serviceaccount:kubevirt:kubevirt-handler",
+		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:kubevirt", "system:authenticated"},
+		Extra:    map[string][]string{"authentication.kubernetes.io/node-name": {node}},
+	}
+	return config
 }
 
 // simulate adds a node that takes launcher pods, and keeps it alive for the cluster until the step ends.

@@ -4,6 +4,7 @@ package bench
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -31,6 +32,10 @@ type write struct {
 	User  struct {
 		Username string `json:"username"`
 	} `json:"user"`
+	// As is in whose name it was written, where a component's part is played.
+	As struct {
+		Username string `json:"username"`
+	} `json:"impersonatedUser"`
 	Object struct {
 		Group       string `json:"apiGroup"`
 		Resource    string `json:"resource"`
@@ -55,7 +60,8 @@ func (w write) String() string {
 // what is allowed.
 func (w write) ours() bool {
 	changing := w.Verb == "create" || w.Verb == "update" || w.Verb == "patch" || strings.HasPrefix(w.Verb, "delete")
-	return changing && w.Stage == "ResponseComplete" && strings.HasPrefix(w.User.Username, "system:serviceaccount:kubevirt:") &&
+	who := cmp.Or(w.As.Username, w.User.Username)
+	return changing && w.Stage == "ResponseComplete" && strings.HasPrefix(who, "system:serviceaccount:kubevirt:") &&
 		w.Object.Resource != "leases" && !strings.HasSuffix(w.Object.Resource, "accessreviews") && w.Object.Resource != "tokenreviews"
 }
 

@@ -32,6 +32,8 @@ type Settings struct {
 	Namespace string
 	// Bind is the node that pods without one are bound to; empty leaves that to a scheduler.
 	Bind string
+	// Handler writes as a node's virt-handler does; nil where nobody asks who writes.
+	Handler func(node string) client.Client
 	// Failed is told of requests that the API server refused.
 	Failed func(error)
 }
@@ -46,6 +48,9 @@ type player struct {
 // Play begins and returns what ends it.
 func Play(config *rest.Config, c client.Client, s Settings) (stop func(), err error) {
 	p := &player{Settings: s, client: c}
+	if p.Handler == nil {
+		p.Handler = func(string) client.Client { return c }
+	}
 	informers, err := cache.New(config, cache.Options{Scheme: c.Scheme(), DefaultNamespaces: map[string]cache.Config{s.Namespace: {}}})
 	if err != nil {
 		return nil, fmt.Errorf("watch what is to be played: %w", err)
@@ -175,7 +180,7 @@ func (p *player) guestRuns(ctx context.Context, pod *corev1.Pod) {
 		after.Labels = map[string]string{}
 	}
 	maps.Copy(after.Labels, seen.Labels())
-	p.tell(ctx, client.IgnoreNotFound(p.client.Patch(ctx, after, client.MergeFrom(vmi))))
+	p.tell(ctx, client.IgnoreNotFound(p.Handler(pod.Spec.NodeName).Patch(ctx, after, client.MergeFrom(vmi))))
 }
 
 // guestEnds is what virt-handler, the launcher and kubelet make of a deleted VMI.

@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"testing"
 
-	"virtctl/internal/cdi/sparse"
+	"virtctl/internal/cdi/sparse/sparsetest"
 )
 
 // childDisk is set in the process whose memory is measured: it copies its standard input to the path.
@@ -41,29 +41,6 @@ func copyStdin(path string) int {
 	return 0
 }
 
-// withoutZeros is what a client sends of a raw disk.
-func withoutZeros(t *testing.T, disk []byte) []byte {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "disk.raw")
-	if err := os.WriteFile(path, disk, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	packed, err := sparse.Of(context.Background(), f, int64(len(disk)))
-	if err != nil || packed == nil {
-		t.Fatalf("%v, %v", packed, err)
-	}
-	b := make([]byte, packed.Size())
-	if _, err := packed.ReadAt(b, 0); err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 // An importer pod is given little memory: no image may make it use more.
 func TestMemory(t *testing.T) {
 	// The dictionary of xz -9 alone has 64 MiB.
@@ -72,7 +49,7 @@ func TestMemory(t *testing.T) {
 	long := bytes.Repeat(disk[:512<<10], 140) // longer than the dictionary, and quickly compressed
 	for name, src := range map[string][]byte{
 		"raw":               disk,
-		"without zeros":     withoutZeros(t, append(bytes.Clone(disk), make([]byte, len(disk))...)),
+		"without zeros":     sparsetest.Packed(t, append(bytes.Clone(disk), make([]byte, len(disk))...)),
 		"qcow2 zlib":        makeImage(t, disk, "-c", "-O", "qcow2"),
 		"qcow2 2M clusters": makeImage(t, disk, "-c", "-O", "qcow2", "-o", "cluster_size=2M"),
 		"qcow2 zstd":        makeImage(t, disk, "-c", "-O", "qcow2", "-o", "compression_type=zstd,cluster_size=2M"),

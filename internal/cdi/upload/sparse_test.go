@@ -2,44 +2,17 @@ package upload
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
 	"virtctl/internal/cdi/names"
-	"virtctl/internal/cdi/sparse"
+	"virtctl/internal/cdi/sparse/sparsetest"
 )
-
-// withoutZeros is what a client sends of a disk.
-func withoutZeros(t *testing.T, disk []byte) []byte {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "disk.raw")
-	if err := os.WriteFile(path, disk, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	image, err := sparse.Of(context.Background(), f, int64(len(disk)))
-	if err != nil || image == nil {
-		t.Fatalf("%v, %v", image, err)
-	}
-	packed, err := io.ReadAll(io.NewSectionReader(image, 0, image.Size()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return packed
-}
 
 // scattered is a disk of data and zeros; some zeros are blocks inside a cluster with data, and its end is odd.
 func scattered() []byte {
@@ -58,7 +31,7 @@ func scattered() []byte {
 // The disk is the same one, and takes as little space, as when all of it is sent.
 func TestWithoutZeros(t *testing.T) {
 	disk := scattered()
-	packed := withoutZeros(t, disk)
+	packed := sparsetest.Packed(t, disk)
 	stored := map[string]int64{}
 	for name, content := range map[string][]byte{"raw": disk, "without zeros": packed} {
 		g := newTarget(t)
@@ -89,7 +62,7 @@ func TestWithoutZerosTooLarge(t *testing.T) {
 	g := newTarget(t)
 	g.config.Options.Available = int64(len(disk)) - 1
 	g.start()
-	r := g.send(http.MethodPost, "/v1beta1/upload", bytes.NewReader(withoutZeros(t, disk)))
+	r := g.send(http.MethodPost, "/v1beta1/upload", bytes.NewReader(sparsetest.Packed(t, disk)))
 	if r.StatusCode != http.StatusBadRequest || !strings.Contains(r.text, "effective image size is larger than the reported available storage") {
 		t.Fatalf("%s %s", r.Status, r.text)
 	}
@@ -98,7 +71,7 @@ func TestWithoutZerosTooLarge(t *testing.T) {
 // The client and the pod are killed again and again: what arrived is not sent again.
 func TestWithoutZerosGoesOn(t *testing.T) {
 	disk := scattered()
-	packed := withoutZeros(t, disk)
+	packed := sparsetest.Packed(t, disk)
 	length := fmt.Sprint(len(packed))
 	g := newTarget(t).start()
 	rnd := rand.New(rand.NewSource(2))
