@@ -155,7 +155,7 @@ func (b *bench) awaitReady(namespace string, want int) {
 	b.Helper()
 	ready := map[string]bool{}
 	b.check(b.client.VMs(namespace).Follow(b.ctx, client.ListOptions{}, func(e client.Event[kubevirtv1.VirtualMachine]) (bool, error) {
-		if e.Object.Status.Ready {
+		if e.Object != nil && e.Object.Status.Ready {
 			ready[e.Object.Name] = true
 		}
 		return len(ready) >= want, nil
