@@ -48,7 +48,7 @@ func TestPluggedDisksMove(t *testing.T) {
 	ask("dd if=/dev/sdb iflag=direct bs=512 count=1 2>/dev/null | head -c 19", "on-the-plugged-disk")
 
 	j.virtctl("removevolume", "mover", "--volume-name", "extra")
-	j.kubectl("wait", "vmi/mover", "--for", `jsonpath={.status.volumeStatus[*].name}=mover-containerdisk-0`, "--timeout", "60s")
-	ask("ls /dev/sdb 2>/dev/null || echo no-disk-any-more", "no-disk-any-more")
 	j.kubectl("wait", "pods", "-l", "kubevirt.io=hotplug-disk", "--for", "delete", "--timeout", "60s")
+	ask("ls /dev/sdb 2>/dev/null || echo no-disk-any-more", "no-disk-any-more")
+	j.want("the machine's volumes", j.kubectl("get", "vmi", "mover", "-o", "jsonpath={.status.volumeStatus[*].name}"), "mover-containerdisk-0")
 }

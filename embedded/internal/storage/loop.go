@@ -19,6 +19,8 @@ type loop struct {
 	backing string
 	// under is the number of the loop device that this one sits on, or -1.
 	under int
+	// inode and on are the file behind it and the device that is on: they tell whether the number is still about the same volume.
+	inode, on uint64
 }
 
 func (l loop) device() string { return "/dev/loop" + strconv.Itoa(l.number) }
@@ -46,7 +48,9 @@ func list() ([]loop, error) {
 			continue
 		}
 		l := loop{number: number, backing: strings.TrimSuffix(strings.TrimSpace(string(data)), " (deleted)")}
-		if l.under, err = lower(l.device()); err != nil {
+		if err := l.look(); errors.Is(err, unix.ENXIO) { // detached meanwhile
+			continue
+		} else if err != nil {
 			return nil, err
 		}
 		out = append(out, l)
@@ -54,24 +58,22 @@ func list() ([]loop, error) {
 	return out, nil
 }
 
-// lower finds out which loop device a loop device sits on.
-func lower(device string) (int, error) {
-	f, err := os.Open(device)
+// look finds out what a loop device sits on.
+func (l *loop) look() error {
+	f, err := os.Open(l.device())
 	if err != nil {
-		return -1, fmt.Errorf("look at loop device: %w", err)
+		return fmt.Errorf("look at loop device: %w", err)
 	}
 	defer f.Close()
 	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
-	if errors.Is(err, unix.ENXIO) { // detached meanwhile
-		return -1, nil
-	}
 	if err != nil {
-		return -1, fmt.Errorf("look at loop device %s: %w", device, err)
+		return fmt.Errorf("look at loop device %s: %w", l.device(), err)
 	}
-	if unix.Major(info.Rdevice) != loopMajor {
-		return -1, nil
+	l.inode, l.on, l.under = info.Inode, info.Device, -1
+	if unix.Major(info.Rdevice) == loopMajor {
+		l.under = int(unix.Minor(info.Rdevice))
 	}
-	return int(unix.Minor(info.Rdevice)), nil
+	return nil
 }
 
 // below picks the devices whose file lies below dir, and after each those that sit on it: a kubelet puts one on every block volume
@@ -156,6 +158,14 @@ func detach(l loop) error {
 		return fmt.Errorf("detach volume: %w", err)
 	}
 	defer f.Close()
+	// A kubelet may have freed it since it was listed, and the number may be another volume's by now.
+	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+	if errors.Is(err, unix.ENXIO) || err == nil && (info.Inode != l.inode || info.Device != l.on) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at loop device %s: %w", l.device(), err)
+	}
 	if err := unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0); err != nil && !errors.Is(err, unix.ENXIO) {
 		return fmt.Errorf("detach volume %s: %w", l.device(), err)
 	}

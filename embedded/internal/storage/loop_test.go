@@ -1,6 +1,8 @@
 package storage
 
 import (
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 )
@@ -8,12 +10,12 @@ import (
 // A device that is missed stays attached after 'down'; one too many takes a disk away from somebody else.
 func TestBelow(t *testing.T) {
 	loops := []loop{
-		{0, "/var/lib/vk/volumes/a/data", -1},
-		{1, "/home/user/disk.img", -1},
-		{2, "/var/lib/kubelet/plugins/dev/x", 0},
-		{3, "/var/lib/kubelet/plugins/dev/y", 1},
-		{4, "/var/lib/vk/volumes-of-mine/disk.img", -1},
-		{5, "/somewhere", 2},
+		{number: 0, backing: "/var/lib/vk/volumes/a/data", under: -1},
+		{number: 1, backing: "/home/user/disk.img", under: -1},
+		{number: 2, backing: "/var/lib/kubelet/plugins/dev/x", under: 0},
+		{number: 3, backing: "/var/lib/kubelet/plugins/dev/y", under: 1},
+		{number: 4, backing: "/var/lib/vk/volumes-of-mine/disk.img", under: -1},
+		{number: 5, backing: "/somewhere", under: 2},
 	}
 	var numbers []int
 	for _, l := range below(loops, "/var/lib/vk/volumes/") {
@@ -22,6 +24,54 @@ func TestBelow(t *testing.T) {
 	if want := []int{0, 2, 5}; !reflect.DeepEqual(numbers, want) {
 		t.Errorf("got %v, want %v", numbers, want)
 	}
+}
+
+// A number that was freed and taken again since the devices were listed is somebody else's.
+func TestDetachLeavesOthersAlone(t *testing.T) {
+	dir := t.TempDir()
+	var numbers []int
+	for _, name := range []string{"first", "second"} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		number, err := attach(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = detach(attached(t, number)) })
+		numbers = append(numbers, number)
+	}
+	first, second := attached(t, numbers[0]), attached(t, numbers[1])
+	stale := first
+	stale.number = second.number
+	if err := detach(stale); err != nil {
+		t.Error(err)
+	}
+	if now := attached(t, second.number); now != second {
+		t.Errorf("another volume's device was detached: %+v", now)
+	}
+	if err := detach(first); err != nil {
+		t.Error(err)
+	}
+	if now := attached(t, first.number); now == first {
+		t.Errorf("%+v is still attached", now)
+	}
+}
+
+// attached is what a loop device is now, the zero value if it is free.
+func attached(t *testing.T, number int) loop {
+	t.Helper()
+	loops, err := list()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range loops {
+		if l.number == number {
+			return l
+		}
+	}
+	return loop{}
 }
 
 // A claim gets at least what it asks for, and a file system has room for it beside its own needs.
