@@ -17,10 +17,13 @@ func (j *journey) claim(name, access, class, size string) {
 "storageClassName":%q,"volumeMode":"Block","resources":{"requests":{"storage":%q}}}}`, name, access, class, size), "apply", "-f", "-")
 }
 
+// counterDisk names the shared disk in the guest: the one of its size, 16 MiB in sectors. Which letter a disk gets is the kernel's whim.
+const counterDisk = "/dev/$(grep -lx 32768 /sys/block/sd*/size | cut -d/ -f4)"
+
 // startCounter lets the guest count on the disk that both nodes share, as fast as it can.
 func (v *traveller) startCounter() {
 	v.Helper()
-	v.pipe("\n(n=0; while :; do n=$((n+1)); echo count $n | dd of=/dev/sdb bs=512 count=1 conv=sync,fsync 2>/dev/null; done) & echo $! > /tmp/counter\n",
+	v.pipe("\nd="+counterDisk+"; (n=0; while :; do n=$((n+1)); echo count $n | dd of=$d bs=512 count=1 conv=sync,fsync 2>/dev/null; done) & echo $! > /tmp/counter\n",
 		"console", v.name, "--timeout", "20s")
 }
 
@@ -52,7 +55,7 @@ var counted = regexp.MustCompile(`count [0-9]+`)
 // countsAlone proves that no second QEMU runs the guest: when its counter is stopped, the shared disk stands still at what the guest says.
 func (v *traveller) countsAlone() {
 	v.Helper()
-	ask := "\nkill $(cat /tmp/counter); sync; dd if=/dev/sdb bs=512 count=1 iflag=direct 2>/dev/null; echo\n"
+	ask := "\nkill $(cat /tmp/counter); sync; dd if=" + counterDisk + " bs=512 count=1 iflag=direct 2>/dev/null; echo\n"
 	said := counted.FindAllString(v.pipe(ask, "console", v.name, "--timeout", "20s"), -1)
 	if len(said) == 0 {
 		v.Fatalf("the guest does not say how far it counted; the disk has %q", v.count())
