@@ -5,7 +5,8 @@ import (
 	"sync"
 )
 
-// Tracker counts open sessions, so that a server which is going away can wait for them.
+// Tracker counts open sessions, so that a server which is going away can wait for them. The zero value counts and waits; to tell
+// sessions to end takes NewTracker.
 type Tracker struct {
 	mu   sync.Mutex
 	open int

@@ -97,10 +97,11 @@ func (s *session) send(ctx context.Context) (busy bool, err error) {
 		case s.view.Peer == nil:
 			return false, nil
 		case m.StartTimestamp != nil:
-			if done, ok := s.r.Migrations.Take(); ok {
-				s.mem.run = s.begin(wire.MigrateRequest{}, nil, done)
+			done, ok := s.r.Migrations.Take()
+			if !ok {
+				return false, nil // the next virt-handler joins it
 			}
-			return s.mem.run != nil, nil
+			s.mem.run = s.begin(wire.MigrateRequest{}, nil, done)
 		case m.AbortRequested:
 			return false, s.stays(ctx, &migration.Outcome{Failure: "the migration was aborted before it began", Aborted: true})
 		default:
