@@ -92,6 +92,19 @@ func TestComponentsReplacedDuringMigration(t *testing.T) {
 	v.arrived()
 }
 
+// TestComponentsReplacedAfterMigrations: migrations that are over are nothing to components that start anew: the guest goes on.
+func TestComponentsReplacedAfterMigrations(t *testing.T) {
+	v := bootTraveller(start(t))
+	for range 2 {
+		v.virtctl("migrate", v.name, "--wait", "--timeout", "90s")
+	}
+	v.replaced()
+	v.goesOn(v.from)
+	// The new virt-controller has looked at all migrations when it has finished one of its own.
+	v.virtctl("migrate", v.name, "--wait", "--timeout", "90s")
+	v.goesOn(v.node(v.name))
+}
+
 // TestSourceNodeSwitchedOff: a guest whose node loses power while it moves is started again, once.
 func TestSourceNodeSwitchedOff(t *testing.T) {
 	v := slow(t, "2Mi")

@@ -229,6 +229,29 @@ func TestMigrationGoesThroughEveryPhase(t *testing.T) {
 	}
 }
 
+// A virt-controller that starts anew sees migrations that ended long ago. None of them has anything to do with the pod the guest is in.
+func TestOldMigrationsLeaveTheGuestAlone(t *testing.T) {
+	for name, change := range map[string]func(*v1.VirtualMachineInstanceMigration){
+		"cleaned up":      func(m *v1.VirtualMachineInstanceMigration) { m.Finalizers = nil },
+		"not cleaned up":  func(*v1.VirtualMachineInstanceMigration) {},
+		"without account": func(m *v1.VirtualMachineInstanceMigration) { m.Status.MigrationState = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			vmi := runningVMI()
+			vmi.Status.MigrationState = &v1.VirtualMachineInstanceMigrationState{MigrationUID: "a later one", SourcePod: "another", Completed: true}
+			old := migrationOf("m")
+			old.Status.Phase = v1.MigrationSucceeded
+			old.Status.MigrationState = &v1.VirtualMachineInstanceMigrationState{MigrationUID: old.UID, SourcePod: "gone long ago", Completed: true}
+			change(old)
+			w := newWorld(t, vmi, sourcePod(vmi), old)
+			w.phase(v1.MigrationSucceeded)
+			if err := w.client.Get(context.Background(), client.ObjectKeyFromObject(sourcePod(vmi)), &corev1.Pod{}); err != nil {
+				t.Errorf("the guest's pod: %v", err)
+			}
+		})
+	}
+}
+
 // What cannot work ends at once, with the reason, and without a pod.
 func TestMigrationIsRefused(t *testing.T) {
 	cases := map[string]func(*v1.VirtualMachineInstance){

@@ -165,6 +165,18 @@ func (p *pass) state() *v1.VirtualMachineInstanceMigrationState {
 	return p.vmi.Status.MigrationState
 }
 
+// sourceName is the pod that the guest is moved from, as it was written down, "" before that. Of a migration that is over only its own
+// account knows: the VMI tells about the last one, and the pod the guest is in now may be any.
+func (p *pass) sourceName() string {
+	if state := p.state(); state != nil {
+		return state.SourcePod
+	}
+	if state := p.migration.Status.MigrationState; state != nil {
+		return state.SourcePod
+	}
+	return ""
+}
+
 // Reconcile brings one migration forward by as many phases as it can.
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	p, err := r.begin(ctx, req.NamespacedName)
@@ -239,9 +251,11 @@ func (r *Reconciler) findPods(ctx context.Context, p *pass) error {
 		switch {
 		case pod.Labels[v1.MigrationJobLabel] == string(p.migration.UID):
 			p.target = pod
-		case p.state() != nil && pod.Name == p.state().SourcePod:
-			p.source = pod
-		case p.state() == nil && pod.Spec.NodeName == p.vmi.Status.NodeName && pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil:
+		case p.sourceName() != "":
+			if pod.Name == p.sourceName() {
+				p.source = pod
+			}
+		case !p.migration.IsFinal() && pod.Spec.NodeName == p.vmi.Status.NodeName && pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil:
 			p.source = pod
 		}
 	}
@@ -272,6 +286,9 @@ func (r *Reconciler) release(ctx context.Context, p *pass) error {
 // cleanUp takes away what a migration that is over leaves: the pod the guest is not in, its own finalizer, and migrations
 // that ended long before.
 func (r *Reconciler) cleanUp(ctx context.Context, p *pass, stored *v1.VirtualMachineInstanceMigration) error {
+	if !controllerutil.ContainsFinalizer(stored, v1.VirtualMachineInstanceMigrationFinalizer) {
+		return nil // all of it is done
+	}
 	leftover := p.target
 	if p.migration.Status.Phase == v1.MigrationSucceeded {
 		leftover = p.source
@@ -281,9 +298,6 @@ func (r *Reconciler) cleanUp(ctx context.Context, p *pass, stored *v1.VirtualMac
 		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 			return fmt.Errorf("delete the pod that the guest left: %w", err)
 		}
-	}
-	if !controllerutil.ContainsFinalizer(stored, v1.VirtualMachineInstanceMigrationFinalizer) {
-		return nil // all of it is done
 	}
 	if err := r.forgetOld(ctx, p.migration); err != nil {
 		return err
