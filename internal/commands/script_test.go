@@ -147,6 +147,8 @@ func uploads(ts *testscript.TestScript, _ bool, args []string) {
 			plan.Fails = value
 		case "damaged":
 			plan.Damaged = true
+		case "direct":
+			plan.Direct = value
 		case "plain":
 			plan.Plain = true
 		default:

@@ -127,7 +127,7 @@ func (b *bench) cutUpload(namespace, file string) {
 		}
 	}()
 	var uploaded struct{ Length int64 }
-	b.check(json.Unmarshal([]byte(b.virtctl("-n", namespace, "image-upload", "dv", "cut", "--image-path", file, "--server", w.Server, "-o", "json")), &uploaded))
+	b.check(json.Unmarshal([]byte(b.virtctl("-n", namespace, "image-upload", "dv", "cut", "--image-path", file, "--direct=false", "--server", w.Server, "-o", "json")), &uploaded))
 	if uploaded.Length < data || uploaded.Length > imageSize {
 		b.Fatalf("%d bytes had to be sent of an image with %d bytes of data", uploaded.Length, data)
 	}

@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
 	"virtctl/test/cluster"
@@ -49,7 +51,7 @@ func (j *journey) goesOn(again int64, interrupt func(w *cluster.Wire, kill func(
 	file, digest := j.randomFile(uploadSize)
 	w := j.wire(cutAt)
 	upload := []string{
-		"image-upload", "dv", "disk", "--image-path", file, "--insecure", "--retry", "20",
+		"image-upload", "dv", "disk", "--image-path", file, "--insecure", "--retry", "20", "--direct=false",
 		"-n", j.namespace, "--server", w.Server,
 	}
 	bounded, end := context.WithTimeout(j.Context(), stepTime)
@@ -78,6 +80,62 @@ func (j *journey) goesOn(again int64, interrupt func(w *cluster.Wire, kill func(
 		j.Errorf("%d bytes crossed the wire for a file of %d: more than %d twice", sent, uploadSize, again)
 	}
 	j.noWorkers()
+}
+
+// TestUploadsGoStraight: the upload server's pod can be reached from here, and what happens to it or to the client in the middle is mended there
+// too. The length of the file gives what happens the time to happen in the middle.
+func TestUploadsGoStraight(t *testing.T) {
+	const length = 768 << 20
+	for name, interrupt := range map[string]func(j *journey, kill func()){
+		"nothing":       func(*journey, func()) {},
+		"client-killed": func(_ *journey, kill func()) { kill() },
+		"pod-killed": func(j *journey, _ func()) {
+			j.kubectl("delete", "pod", "cdi-upload-disk", "--grace-period=0", "--force")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := start(t)
+			file, digest := j.randomFile(length)
+			upload := []string{"image-upload", "dv", "disk", "--image-path", file, "-n", j.namespace, "-o", "json"}
+			ctx, kill := context.WithCancel(j.Context())
+			defer kill()
+			cmd := shared.Program(ctx, "virtctl", upload...)
+			talk := &listener{text: "sending straight to", heard: func() { interrupt(j, kill) }}
+			cmd.Stderr = talk
+			err := cmd.Run()
+			said := talk.all.String()
+			if ctx.Err() != nil {
+				again := command(j.Context(), "", "virtctl", upload...)
+				said, err = again.Stderr, nil
+				j.want("exit code of the second run", strconv.Itoa(again.Code), "0")
+			}
+			if err != nil || !strings.Contains(said, talk.text) {
+				t.Fatalf("%v\n%s", err, said)
+			}
+			if name == "pod-killed" && !strings.Contains(said, "trying again") {
+				t.Errorf("the pod was killed and nothing broke:\n%s", said)
+			}
+			j.want("checksum of what arrived", j.kubectl("get", "pvc", "disk", "-o", `jsonpath={.metadata.annotations.virtctl\.io/content-digest}`), digest)
+			j.noWorkers()
+		})
+	}
+}
+
+// listener acts when a text comes.
+type listener struct {
+	text  string
+	heard func()
+	all   strings.Builder
+}
+
+func (l *listener) Write(p []byte) (int, error) {
+	l.all.Write(p)
+	if l.heard != nil && strings.Contains(l.all.String(), l.text) {
+		act := l.heard
+		l.heard = nil
+		act()
+	}
+	return len(p), nil
 }
 
 func (j *journey) randomFile(size int64) (path, digest string) {

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"virtctl/internal/cdi/dial"
 	"virtctl/internal/cdi/linger"
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/tlsfile"
@@ -23,8 +24,6 @@ import (
 
 const (
 	dialTimeout = 10 * time.Second
-	// unacknowledged is how long bytes may be on their way before the peer counts as lost.
-	unacknowledged = 30 * time.Second
 	// goodbye is how long an upload server's last words may take to get through after it has ended.
 	goodbye = 5 * time.Second
 	buffer  = 64 << 10
@@ -41,8 +40,8 @@ type Forwarder struct {
 	Port int
 }
 
-// Serve passes a request on to the upload server of a claim. Endpoint is upload, upload-async, upload-form or
-// upload-form-async. What the client sends is never held back: it goes on as it comes.
+// Serve passes a request on to the upload server of a claim. Endpoint is upload, upload-async, upload-form,
+// upload-form-async or upload-direct. What the client sends is never held back: it goes on as it comes.
 func (f *Forwarder) Serve(w http.ResponseWriter, r *http.Request, namespace, claim, endpoint string) {
 	server, err := f.Finder.Find(r.Context(), namespace, claim)
 	if err != nil {
@@ -50,7 +49,7 @@ func (f *Forwarder) Serve(w http.ResponseWriter, r *http.Request, namespace, cla
 		return
 	}
 	path := "/v1beta1/" + endpoint
-	if server.Archive {
+	if server.Archive && path != names.PathUploadDirect {
 		path = names.PathUploadArchive
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
@@ -135,7 +134,7 @@ func (f *Forwarder) transport(server *Server, host string) http.RoundTripper {
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 			defer cancel()
-			raw, err := dialer().DialContext(ctx, "tcp", net.JoinHostPort(server.Address, strconv.Itoa(f.Port)))
+			raw, err := dial.Dialer(dialTimeout).DialContext(ctx, "tcp", net.JoinHostPort(server.Address, strconv.Itoa(f.Port)))
 			if err != nil {
 				return nil, fmt.Errorf("reach the upload server: %w", err)
 			}

@@ -124,6 +124,7 @@ const (
 	PathUploadArchive   = "/v1beta1/upload-archive"
 	PathUploadForm      = "/v1beta1/upload-form"
 	PathUploadFormAsync = "/v1beta1/upload-form-async"
+	PathUploadDirect    = "/v1beta1/upload-direct"
 	PathHealth          = "/healthz"
 	PathMetrics         = "/metrics"
 	HeaderContentType   = "x-cdi-content-type"
@@ -134,6 +135,10 @@ const (
 	HeaderLength        = "Upload-Length"
 	HeaderIdentity      = "Upload-Identity"
 	HeaderDigest        = "Repr-Digest"
+	// Who means to come directly says with which key; the server answers with its own, and where it is.
+	HeaderClientKey = "Upload-Client-Key"
+	HeaderServerKey = "Upload-Server-Key"
+	HeaderAddress   = "Upload-Address"
 )
 
 // Metrics of workers, with the label ownerUID.

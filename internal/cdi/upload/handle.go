@@ -2,14 +2,12 @@ package upload
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 
 	"virtctl/internal/cdi/image"
@@ -29,7 +27,7 @@ func (s *Server) handler(open opener, archive bool) http.Handler {
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
-		if !s.known(r) {
+		if !s.proxied(r) && !s.guest(r) {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
@@ -60,12 +58,6 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, open opener, archi
 		return
 	}
 	s.post(w, r, t, open)
-}
-
-// known tells by the certificate who may upload.
-func (s *Server) known(r *http.Request) bool {
-	return r.TLS != nil && len(r.TLS.VerifiedChains) > 0 &&
-		slices.ContainsFunc(r.TLS.VerifiedChains, func(chain []*x509.Certificate) bool { return chain[0].Subject.CommonName == s.config.ClientName })
 }
 
 // head tells how much is safe.

@@ -2,7 +2,8 @@
 // cut off goes on where it stopped, in this pod or in another one.
 //
 // Paths and answers are CDI's. Ours on top: HEAD tells Upload-Offset, Upload-Length and Upload-Identity of what arrived so far; a POST with that
-// Upload-Identity and Upload-Offset continues; the answer to a complete one has Repr-Digest (RFC 9530).
+// Upload-Identity and Upload-Offset continues; the answer to a complete one has Repr-Digest (RFC 9530). A POST to upload-direct lets a client
+// in that is no proxy (package direct).
 package upload
 
 import (
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"virtctl/internal/cdi/direct"
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/cdi/stream"
 	"virtctl/internal/cdi/worker/metrics"
@@ -55,6 +57,8 @@ type Server struct {
 	config Config
 	ended  chan struct{} // closed when there is a result or a failure
 	once   sync.Once
+	// guests are the clients that come directly.
+	guests direct.Guests
 
 	mu      sync.Mutex
 	current *transfer // the upload at work
@@ -76,6 +80,7 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(names.PathHealth, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "OK") })
 	mux.Handle("GET "+names.PathMetrics, s.config.Progress)
+	mux.HandleFunc("POST "+names.PathUploadDirect, s.invite)
 	for _, version := range []string{"/v1beta1", "/v1alpha1"} {
 		for _, path := range []string{"/upload", "/upload-async"} {
 			mux.Handle(version+path, s.handler(plainBody, false))
@@ -90,7 +95,7 @@ func (s *Server) Handler() http.Handler {
 
 // Run serves until an upload is complete, the deadline passes, or ctx ends: then an upload at work leaves its progress for another pod.
 func (s *Server) Run(ctx context.Context, l net.Listener) (Result, error) {
-	config, err := s.config.TLS.config()
+	config, err := s.config.TLS.config(&s.guests)
 	if err != nil {
 		return Result{}, err
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"virtctl/internal/cdi/direct"
 )
 
 // TLS is where the server's certificate is and which clients it knows. The files are read for every connection: they are renewed while the
@@ -17,14 +19,24 @@ type TLS struct {
 	MinVersion, Ciphers string
 }
 
-func (t TLS) config() (*tls.Config, error) {
-	if _, err := t.load(); err != nil {
+// config lets in whom the authority or guests know.
+func (t TLS) config(guests *direct.Guests) (*tls.Config, error) {
+	if _, err := t.load(guests); err != nil {
 		return nil, err
 	}
-	return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return t.load() }}, nil
+	return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return t.load(guests) }}, nil
 }
 
-func (t TLS) load() (*tls.Config, error) {
+// fingerprint names the key that the server shows.
+func (t TLS) fingerprint() (string, error) {
+	cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	if err != nil {
+		return "", fmt.Errorf("read the upload server's certificate: %w", err)
+	}
+	return direct.Fingerprint(cert.Leaf), nil
+}
+
+func (t TLS) load(guests *direct.Guests) (*tls.Config, error) {
 	cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the upload server's certificate: %w", err)
@@ -39,10 +51,26 @@ func (t TLS) load() (*tls.Config, error) {
 	}
 	return &tls.Config{
 		// HTTP/2 would slow one large body down by its windows.
-		Certificates: []tls.Certificate{cert}, ClientCAs: clients, NextProtos: []string{"http/1.1"},
+		Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"},
 		// The kubelet asks for the server's health without a certificate; everything else wants one.
-		ClientAuth: tls.VerifyClientCertIfGiven, MinVersion: minVersion(t.MinVersion), CipherSuites: ciphers(t.Ciphers),
+		ClientAuth: tls.RequestClientCert, MinVersion: minVersion(t.MinVersion), CipherSuites: ciphers(t.Ciphers),
+		VerifyConnection: func(state tls.ConnectionState) error {
+			if len(state.PeerCertificates) == 0 || guests.Know(state.PeerCertificates[0]) {
+				return nil
+			}
+			return signed(state.PeerCertificates, clients)
+		},
 	}, nil
+}
+
+// signed tells whether the clients' authority stands behind a certificate.
+func signed(certificates []*x509.Certificate, authority *x509.CertPool) error {
+	between := x509.NewCertPool()
+	for _, c := range certificates[1:] {
+		between.AddCert(c)
+	}
+	_, err := certificates[0].Verify(x509.VerifyOptions{Roots: authority, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	return err
 }
 
 func minVersion(name string) uint16 {

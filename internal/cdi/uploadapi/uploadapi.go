@@ -11,13 +11,15 @@ const (
 	// server lets requests to a subresource of that name last.
 	Uploads = "uploads"
 	Proxy   = "proxy"
+	// Direct is the endpoint of clients that mean to call the upload server themselves.
+	Direct = "upload-direct"
 )
 
 // Versions lists what is served, the preferred one first.
 func Versions() []string { return []string{"v1beta1", "v1alpha1"} }
 
-// ProxyPath is where a claim's upload server is found behind the API server: endpoint is upload, upload-async, upload-form or
-// upload-form-async.
+// ProxyPath is where a claim's upload server is found behind the API server: endpoint is upload, upload-async, upload-form,
+// upload-form-async or upload-direct.
 func ProxyPath(namespace, claim, endpoint string) string {
 	return "/apis/" + Group + "/" + Versions()[0] + "/namespaces/" + namespace + "/" + Uploads + "/" + claim + "/" + Proxy + "/" + endpoint
 }

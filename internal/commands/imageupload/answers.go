@@ -37,16 +37,16 @@ func (e *againError) Error() string { return e.err.Error() }
 func (e *againError) Unwrap() error { return e.err }
 
 // broken is an error of the connection. Its cause is left out: hints about the API server would not fit a proxy.
-func (s *sender) broken(err error) error {
-	text := "the connection to " + s.door.address + " broke: " + short(err)
-	if strings.Contains(text, "x509:") && s.door.fetch != nil {
+func (d *door) broken(err error) error {
+	text := "the connection to " + d.address + " broke: " + short(err)
+	if strings.Contains(text, "x509:") && d.fetch != nil {
 		text += "; --insecure does without checking the certificate"
 	}
 	return problem.New(problem.Unreachable, "%s", text)
 }
 
 // refusal tells what the server's answer means.
-func (s *sender) refusal(code int, text string) error {
+func (d *door) refusal(code int, text string) error {
 	if message := statusMessage(text); message != "" {
 		text = message
 	}
@@ -56,10 +56,10 @@ func (s *sender) refusal(code int, text string) error {
 	err := fmt.Errorf("unexpected return value %d, %s", code, text)
 	switch code {
 	case http.StatusUnauthorized:
-		if s.door.fetch == nil {
+		if d.fetch == nil && !d.straight {
 			return problem.New(problem.Forbidden, "authentication failed: %w; log in again", err)
 		}
-		return &againError{err: fmt.Errorf("authentication failed: %w", err), token: true}
+		return &againError{err: fmt.Errorf("authentication failed: %w", err), token: d.fetch != nil}
 	case http.StatusForbidden:
 		return problem.New(problem.Forbidden, "%w; the permission to create uploads/proxy.upload.cdi.kubevirt.io is part of the ClusterRoles admin and edit", err)
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:

@@ -22,6 +22,8 @@ type door struct {
 	// prefix comes before upload, upload-async and so on.
 	prefix string
 	http   *http.Client
+	// straight is true for the way to the upload server itself.
+	straight bool
 	// fetch gets a token; nil where the user's own credentials do.
 	fetch func(ctx context.Context) (string, error)
 	token string

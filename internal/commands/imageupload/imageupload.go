@@ -30,7 +30,8 @@ images are understood, also compressed with gzip, xz or zstd; the disk in the cl
 
 An upload that was cut off goes on where it stopped: run the same command again. The content is compared by its checksum at the end; the
 same content again is recognised and not sent, nor are the zeros of a raw image. No ingress is needed: without an upload proxy that can be
-reached, the image goes through the API server, with your own credentials.`,
+reached, the image goes through the API server, with your own credentials, or straight to the pod that takes it where that can be reached
+from here.`,
 		Example: `  # A new disk of the right size
   {{ProgramName}} image-upload dv fedora --image-path fedora.qcow2
 

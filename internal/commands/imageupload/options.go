@@ -31,6 +31,7 @@ type Options struct {
 
 	ProxyURL string
 	Insecure bool
+	Direct   bool
 	WaitSecs uint
 	Retry    uint
 	Wait     bool
@@ -59,6 +60,7 @@ func (o *Options) bind(cmd *cobra.Command) {
 	flags.BoolVar(&o.NoCreate, "no-create", false, "Fill a volume that exists; fail if it does not")
 	flags.StringVar(&o.ProxyURL, "uploadproxy-url", "", "Address of the upload proxy; default the cluster's if it can be reached, else through the API server")
 	flags.BoolVar(&o.Insecure, "insecure", false, "Do not check the upload proxy's certificate")
+	flags.BoolVar(&o.Direct, "direct", true, "Send straight to the upload server's pod if it can be reached from here; false goes through the API server")
 	flags.UintVar(&o.WaitSecs, "wait-secs", 300, "Seconds to wait for the upload server")
 	flags.UintVar(&o.Retry, "retry", 5, "How often to try again without having got further")
 	flags.BoolVar(&o.Wait, "wait", true, "Wait until the disk is ready to be used")

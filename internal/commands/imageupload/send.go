@@ -36,7 +36,7 @@ func (j *job) send(ctx context.Context) error {
 	own := make(chan hashed, 1)
 	hashing, stop := context.WithCancel(ctx)
 	defer stop()
-	s := &sender{door: d, source: j.source, contents: contents, retries: int(j.options.Retry), say: j.factory.Streams.Say, settle: j.settled}
+	s := &sender{door: d, source: j.source, contents: contents, retries: int(j.options.Retry), direct: j.options.Direct, say: j.factory.Streams.Say, settle: j.settled}
 	s.chosen = func(c *content) {
 		s.progress = newProgress(j.factory.Streams, c.length)
 		j.sends(c)
@@ -110,6 +110,9 @@ type sender struct {
 	retries  int
 	progress *progress
 	say      func(string, ...any)
+	// direct is true while the way straight to the upload server may be tried, which did not do stumbled times.
+	direct   bool
+	stumbled int
 	// settle waits until the server takes data again; true when it has everything already.
 	settle func(ctx context.Context) (bool, error)
 
@@ -161,9 +164,16 @@ func (s *sender) run(ctx context.Context) error {
 			if before.offset > furthest {
 				tries, furthest = 0, before.offset
 			}
-			err = s.post(ctx, before)
+			way := s.shortcut(ctx)
+			if way == nil {
+				way = s.door
+			}
+			err = s.post(ctx, way, before)
 			if err == nil {
 				return nil
+			}
+			if way != s.door {
+				s.stumbled++
 			}
 		}
 		last = err
@@ -217,7 +227,7 @@ func (s *sender) ask(ctx context.Context) (standing, error) {
 	}
 	resp, err := s.door.http.Do(req)
 	if err != nil {
-		return standing{}, &againError{err: s.broken(err)}
+		return standing{}, &againError{err: s.door.broken(err)}
 	}
 	_ = resp.Body.Close()
 	switch resp.StatusCode {
@@ -228,7 +238,7 @@ func (s *sender) ask(ctx context.Context) (standing, error) {
 	case http.StatusConflict:
 		return standing{done: true}, s.choose(true, "")
 	}
-	return standing{}, s.refusal(resp.StatusCode, "")
+	return standing{}, s.door.refusal(resp.StatusCode, "")
 }
 
 func (s *sender) standing(path string, header http.Header) (standing, error) {
@@ -282,9 +292,13 @@ func (s *sender) body(offset int64) io.Reader {
 	return io.TeeReader(s.source.stream, s.pipe)
 }
 
-// post sends the content from where the server stands.
-func (s *sender) post(ctx context.Context, from standing) error {
-	req, err := s.door.request(ctx, http.MethodPost, from.path)
+// post sends the content one way, from where the server stands.
+func (s *sender) post(ctx context.Context, way *door, from standing) error {
+	path := from.path
+	if way.straight && s.source.archive {
+		path = "upload-archive" // a proxy sees by the claim that it takes archives
+	}
+	req, err := way.request(ctx, http.MethodPost, path)
 	if err != nil {
 		return err
 	}
@@ -308,9 +322,9 @@ func (s *sender) post(ctx context.Context, from standing) error {
 	if req.ContentLength != 0 || s.content.length < 0 {
 		req.Body = &counted{reader: s.body(from.offset), sender: s}
 	}
-	resp, err := s.door.http.Do(req)
+	resp, err := way.http.Do(req)
 	if err != nil {
-		return &againError{err: s.broken(err)}
+		return &againError{err: way.broken(err)}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
@@ -324,7 +338,7 @@ func (s *sender) post(ctx context.Context, from standing) error {
 	if resp.StatusCode == http.StatusConflict {
 		return nil // an earlier request has finished it
 	}
-	return s.refusal(resp.StatusCode, strings.TrimSpace(string(text)))
+	return way.refusal(resp.StatusCode, strings.TrimSpace(string(text)))
 }
 
 // counted is the body of a request.

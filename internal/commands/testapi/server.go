@@ -28,6 +28,8 @@ type Server struct {
 	// Guest is what the consoles of all machines do.
 	guest   Guest
 	uploads *uploads
+	// pods are upload servers that are called themselves.
+	pods []*httptest.Server
 }
 
 // failure makes requests fail.
@@ -52,6 +54,12 @@ func New() *Server {
 // Close ends the server and every watch and stream.
 func (s *Server) Close() {
 	s.store.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, pod := range s.pods {
+		pod.CloseClientConnections()
+		pod.Close()
+	}
 	s.http.CloseClientConnections()
 	s.http.Close()
 }

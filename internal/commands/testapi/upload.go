@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"virtctl/internal/cdi/uploadapi"
 )
 
 // Buckets of the disks.
@@ -43,6 +45,8 @@ type UploadPlan struct {
 	Damaged bool
 	// Plain servers know nothing of resuming: they are upstream's.
 	Plain bool
+	// Direct says what a client finds that means to call the upload server itself; empty servers know nothing of that.
+	Direct string
 }
 
 // disk is what one upload server has.
@@ -118,6 +122,10 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) bool {
 	}
 	if claim == "" || r.Header.Get("Authorization") == "" {
 		http.Error(w, "invalid token", http.StatusUnauthorized)
+		return true
+	}
+	if verb == uploadapi.Direct && r.Method == http.MethodPost {
+		s.direct(w, r, claim)
 		return true
 	}
 	if verb != "upload" && verb != "upload-async" {

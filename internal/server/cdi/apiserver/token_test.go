@@ -134,6 +134,9 @@ func TestUploadsAreReviewed(t *testing.T) {
 	}{
 		{http.MethodPost, "ann", base + "uploads/disk/proxy/upload", 200, "create lab uploads/proxy disk"},
 		{http.MethodHead, "ann", base + "uploads/disk/proxy/upload-async", 200, "get lab uploads/proxy disk"},
+		{http.MethodPost, "ann", base + "uploads/disk/proxy/upload-direct", 200, "create lab uploads/proxy disk"},
+		{http.MethodHead, "ann", base + "uploads/disk/proxy/upload-direct", 404, "get lab uploads/proxy disk"},
+		{http.MethodPost, "bob", base + "uploads/disk/proxy/upload-direct", 403, "create lab uploads/proxy disk"},
 		{http.MethodPost, "bob", base + "uploads/disk/proxy/upload", 403, "create lab uploads/proxy disk"},
 		{http.MethodPost, "", base + "uploads/disk/proxy/upload", 401, ""},
 		{http.MethodPost, "ann", base + "uploads/disk/proxy/upload-archive", 404, "create lab uploads/proxy disk"},
