@@ -61,12 +61,12 @@ func (w *Waiter) For(ctx context.Context, t client.Target, goal Goal) (State, er
 		var next client.Change[State]
 		select {
 		case <-ctx.Done():
-			return state, w.timedOut(ctx, t, goal, state)
+			return state, w.timedOut(ctx, t, goal, state, missing == 0)
 		case next = <-changes:
 		}
 		if next.Err != nil {
 			if ctx.Err() != nil {
-				return state, w.timedOut(ctx, t, goal, state)
+				return state, w.timedOut(ctx, t, goal, state, missing == 0)
 			}
 			return state, fmt.Errorf("watch %s %s: %w", target.Word(t), t.Name, next.Err)
 		}
@@ -94,9 +94,13 @@ func (w *Waiter) For(ctx context.Context, t client.Target, goal Goal) (State, er
 // patience is how long finding the reason for a failure may take.
 const patience = 5 * time.Second
 
-func (w *Waiter) timedOut(ctx context.Context, t client.Target, goal Goal, state State) error {
+// timedOut tells what was seen last, if anything was seen.
+func (w *Waiter) timedOut(ctx context.Context, t client.Target, goal Goal, state State, known bool) error {
 	if errors.Is(context.Cause(ctx), context.Canceled) {
 		return context.Canceled
+	}
+	if !known {
+		return problem.New(problem.Timeout, "the API server did not tell in time what %s %s is like; wait longer with --timeout", target.Word(t), t.Name)
 	}
 	_, text := goal.Judge(state)
 	return problem.New(problem.Timeout, "%s %s is not %s in time: %s; wait longer with --timeout, or see \"virtctl describe %s\"",

@@ -135,3 +135,15 @@ func TestGoals(t *testing.T) {
 		})
 	}
 }
+
+// Who had no time to look does not claim to know.
+func TestNothingSeen(t *testing.T) {
+	server, c := begin(t)
+	server.Put(vm("Halted", "Stopped"))
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	_, err := (&await.Waiter{Client: c}).For(ctx, client.Target{Namespace: "ns", Name: "web"}, await.Running())
+	if problem.CodeOf(err) != problem.Timeout || !strings.Contains(err.Error(), "the API server did not tell in time what") {
+		t.Error(err)
+	}
+}

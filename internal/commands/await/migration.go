@@ -67,7 +67,7 @@ func (w *Waiter) Migrated(ctx context.Context, t client.Target, known map[types.
 			return Pending, "no migration has begun"
 		}
 		return Pending, fmt.Sprintf("migration %s is %s", last.Name, last.Status.Phase)
-	}}, State{})
+	}}, State{}, true)
 }
 
 // journey is what is known of one migration, from two watches.
