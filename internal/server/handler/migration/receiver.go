@@ -165,10 +165,12 @@ func (r *Receiver) admit(ctx context.Context, raw net.Conn) (admitted, error) {
 	if s.inside, err = open(ctx, guest.Open, h.Stream); err != nil {
 		return admitted{}, fmt.Errorf("stream %s of migration %s: %w", h.Stream, h.MigrationUID, err)
 	}
-	if err := raw.SetDeadline(time.Time{}); err != nil {
+	if err := errors.Join(raw.SetDeadline(time.Time{}), takeLittleAhead(raw)); err != nil {
 		_ = s.inside.Close()
 		return admitted{}, err
 	}
+	// Only who is let in is worth this much memory: a record of TLS takes two reads of the network without it.
+	peeked.from = bufio.NewReaderSize(peeked.from, chunk)
 	return s, nil
 }
 

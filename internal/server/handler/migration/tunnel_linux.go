@@ -142,31 +142,42 @@ func (t *Tunnel) dial(stream Stream) (*remote, error) {
 		_ = conn.Close()
 		return nil, err
 	}
-	return &remote{Conn: conn}, nil
+	return conn, nil
 }
 
 // connect connects to the target's virt-handler, encrypted unless the route says otherwise.
-func (r Route) connect(ctx context.Context) (net.Conn, error) {
-	dialer := &net.Dialer{KeepAlive: greeting}
-	if r.TLS == nil {
-		return dialer.DialContext(ctx, "tcp", r.Address)
+func (r Route) connect(ctx context.Context) (*remote, error) {
+	raw, err := (&net.Dialer{KeepAlive: greeting}).DialContext(ctx, "tcp", r.Address)
+	if err != nil {
+		return nil, err
 	}
-	return (&tls.Dialer{NetDialer: dialer, Config: r.TLS}).DialContext(ctx, "tcp", r.Address)
+	if err := sendLittleAhead(raw); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	if r.TLS == nil {
+		return &remote{Conn: raw, raw: raw}, nil
+	}
+	gathered := &gatheringConn{Conn: raw}
+	encrypted := tls.Client(gathered, r.TLS)
+	if err := encrypted.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return &remote{Conn: &gatheredTLS{Conn: encrypted, under: gathered}, raw: raw}, nil
 }
 
 // remote is a connection to the target.
-type remote struct{ net.Conn }
+type remote struct {
+	net.Conn
+	raw net.Conn
+}
 
 // CloseWrite ends what is sent; what is received goes on.
 func (r *remote) CloseWrite() error { return closeWrite(r.Conn) }
 
 // cut ends the connection at once, without waiting for a last word to be sent.
-func (r *remote) cut() error {
-	if encrypted, ok := r.Conn.(*tls.Conn); ok {
-		return encrypted.NetConn().Close()
-	}
-	return r.Close()
-}
+func (r *remote) cut() error { return r.raw.Close() }
 
 func (t *Tunnel) failed(err error) {
 	t.mu.Lock()
