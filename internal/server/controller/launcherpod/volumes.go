@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	v1 "kubevirt.io/api/core/v1"
 
 	"virtctl/internal/clusterconfig"
@@ -14,6 +15,7 @@ import (
 
 // Names of the pod's own volumes, beside layout.SocketVolume and layout.PrivateVolume.
 const (
+	runtimeVolume   = "libvirt-run"
 	hotplugVolume   = "hotplug-disks"
 	kernelVolume    = "kernel-boot"
 	hugepagesVolume = "hugepages"
@@ -27,6 +29,8 @@ const (
 	rootCA = "kube-root-ca.crt"
 	// tokenSeconds is how long a projected token is valid; kubelet renews it before that.
 	tokenSeconds = 3607
+	// runtimeMiB bounds what libvirt keeps in memory: sockets and the state of one domain, some 100 KiB.
+	runtimeMiB = 16
 )
 
 // mounts collects a pod's volumes and where they appear in the compute container.
@@ -45,8 +49,8 @@ func (m *mounts) add(name string, source corev1.VolumeSource, mount corev1.Volum
 // VolumeName is the pod's name for a volume of the VMI: the same, unless the pod has one of its own with that name.
 func VolumeName(volume string) string {
 	switch {
-	case volume == layout.SocketVolume, volume == layout.PrivateVolume, volume == hotplugVolume, volume == kernelVolume,
-		volume == hugepagesVolume, volume == stateVolume, strings.HasPrefix(volume, userPrefix), strings.HasPrefix(volume, credentialPrefix):
+	case volume == layout.SocketVolume, volume == layout.PrivateVolume, volume == runtimeVolume, volume == hotplugVolume,
+		volume == kernelVolume, volume == hugepagesVolume, volume == stateVolume, strings.HasPrefix(volume, userPrefix), strings.HasPrefix(volume, credentialPrefix):
 		return userPrefix + volume
 	}
 	return volume
@@ -56,6 +60,11 @@ func VolumeName(volume string) string {
 func (m *mounts) own(vmi *v1.VirtualMachineInstance) {
 	empty := corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
 	m.add(layout.PrivateVolume, empty, corev1.VolumeMount{MountPath: layout.PrivateDir})
+	// As /run is in memory on a host: libvirt writes its domain's state there at each step and waits until the disk has it, while a
+	// guest that moves stands still, too.
+	m.add(runtimeVolume, corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+		Medium: corev1.StorageMediumMemory, SizeLimit: resource.NewQuantity(runtimeMiB<<20, resource.BinarySI),
+	}}, corev1.VolumeMount{MountPath: layout.RuntimeDir})
 	m.add(layout.SocketVolume, empty, corev1.VolumeMount{MountPath: layout.SocketDir})
 	if !vmi.Spec.Domain.Devices.DisableHotplug {
 		fromHost := corev1.MountPropagationHostToContainer
