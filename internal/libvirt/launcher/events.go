@@ -73,6 +73,8 @@ func (l *Launcher) handle(ctx context.Context, e session.Event) {
 		l.machine.setMemory(*e.PluggedMemory)
 	case e.DeviceRemoved != "":
 		l.machine.deviceRemoved(e.DeviceRemoved)
+	case e.Pass > 1:
+		l.migration.sentOnce()
 	case e.Job != nil:
 		l.migration.finished(*e.Job)
 	}

@@ -22,11 +22,12 @@ const (
 	accountEvery    = 10 * time.Millisecond
 )
 
-// How long a guest may stand still at the end of its migration. Most guests need little; one that changes its memory quickly is given
-// more and more, until the longest time the administrator allows.
+// How long a guest may stand still for the rest of its memory. QEMU stops it as soon as it expects the rest to go over in that time.
+// Most guests change little while what they changed is sent again, and need no more than the first; one that changes its memory
+// quickly is given more and more once all of it has been sent, until the longest time the administrator allows.
 const (
-	firstDowntime = 100 // ms; what is measured comes out a little longer
-	firstRamp     = 3 * time.Second
+	firstDowntime = 20 // ms; handing the disks over and the state of the devices come on top
+	firstRamp     = time.Second
 )
 
 // migration is the one outgoing migration that may run.
@@ -37,9 +38,24 @@ type migration struct {
 }
 
 type migrationRun struct {
+	sent    chan struct{}               // closed when all memory has been sent once
 	account chan wire.MigrationProgress // libvirt's final account
 	done    chan struct{}               // closed when result is set
 	result  wire.MigrationProgress
+}
+
+// sentOnce tells that all memory has been sent, and that QEMU begins with what has changed since.
+func (m *migration) sentOnce() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.run == nil {
+		return
+	}
+	select {
+	case <-m.run.sent:
+	default:
+		close(m.run.sent)
+	}
 }
 
 // finished takes libvirt's final account.
@@ -104,7 +120,7 @@ func (l *Launcher) startMigration(s *session.Session, r wire.MigrateRequest) (*m
 			return nil, err
 		}
 	}
-	m.run = &migrationRun{account: make(chan wire.MigrationProgress, 1), done: make(chan struct{})}
+	m.run = &migrationRun{sent: make(chan struct{}), account: make(chan wire.MigrationProgress, 1), done: make(chan struct{})}
 	m.aborted = false
 	go l.runMigration(s, r, m.run)
 	return m.run, nil
@@ -112,7 +128,7 @@ func (l *Launcher) startMigration(s *session.Session, r wire.MigrateRequest) (*m
 
 func (l *Launcher) runMigration(s *session.Session, r wire.MigrateRequest, run *migrationRun) {
 	began := time.Now()
-	go rampDowntime(s, r.MaxDowntimeMillis, run.done)
+	go run.rampDowntime(r.MaxDowntimeMillis, s.SetMaxDowntime)
 	err := s.Migrate(r)
 	var account wire.MigrationProgress
 	timer := time.NewTimer(accountPatience)
@@ -156,19 +172,25 @@ func (l *Launcher) arrival(ctx context.Context) (wire.MigrationProgress, error) 
 	}
 }
 
-// rampDowntime doubles the allowed downtime until it is the longest allowed, each step after twice the time of the one before.
-func rampDowntime(s *session.Session, longest uint64, done <-chan struct{}) {
+// rampDowntime doubles the allowed downtime until it is the longest allowed, each step after twice the time of the one before. While
+// memory is sent for the first time there is nothing to be impatient about, however long that takes.
+func (run *migrationRun) rampDowntime(longest uint64, set func(millis uint64) error) {
+	select {
+	case <-run.done:
+		return
+	case <-run.sent:
+	}
 	wait := firstRamp
 	for allowed := uint64(firstDowntime); allowed < longest; wait *= 2 {
 		timer := time.NewTimer(wait)
 		select {
-		case <-done:
+		case <-run.done:
 			timer.Stop()
 			return
 		case <-timer.C:
 		}
 		allowed = min(2*allowed, longest)
-		if s.SetMaxDowntime(allowed) != nil {
+		if set(allowed) != nil {
 			return // the migration has just ended
 		}
 	}

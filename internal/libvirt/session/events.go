@@ -18,6 +18,8 @@ type Event struct {
 	DeviceRemoved string
 	// PluggedMemory is how many bytes the guest uses now of the memory that can be plugged.
 	PluggedMemory *uint64
+	// Pass tells that a migration has begun to send memory for the nth time: first all of it, then what has changed meanwhile.
+	Pass int
 	// Job is the final account of a migration.
 	Job *wire.MigrationProgress
 }
@@ -60,6 +62,11 @@ func (s *Session) subscribe(sink func(Event)) error {
 					bytes := e.Size << 10 // libvirt says KiB
 					sink(Event{PluggedMemory: &bytes})
 				})
+		},
+		func() (int, error) {
+			return s.conn.DomainEventMigrationIterationRegister(nil, func(_ *libvirt.Connect, _ *libvirt.Domain, e *libvirt.DomainEventMigrationIteration) {
+				sink(Event{Pass: e.Iteration})
+			})
 		},
 		func() (int, error) {
 			return s.conn.DomainEventJobCompletedRegister(nil, func(_ *libvirt.Connect, _ *libvirt.Domain, e *libvirt.DomainEventJobCompleted) {
