@@ -42,8 +42,9 @@ func (b *builder) memBalloon() {
 	if period > 0 {
 		balloon.Stats = &libvirtxml.DomainMemBalloonStats{Period: uint(period)}
 	}
-	// Giving pages back is for guests that share their node; those with memory of their own keep it.
-	if b.in.Host.KVM && !b.in.Cluster.DisableFreePageReporting && !b.vmi.IsHighPerformanceVMI() &&
+	// Giving pages back is for guests that share their node; those with memory of their own keep it. What was given back is not sent
+	// when the guest moves either.
+	if !b.in.Cluster.DisableFreePageReporting && !b.vmi.IsHighPerformanceVMI() &&
 		b.vmi.Annotations[v1.FreePageReportingDisabledAnnotation] != "true" {
 		balloon.FreePageReporting = "on"
 	}
