@@ -54,3 +54,14 @@ func VolumeDisks(spec *v1.VirtualMachineInstanceSpec) {
 		spec.Domain.Devices.Disks = append(spec.Domain.Devices.Disks, v1.Disk{Name: v.Name})
 	}
 }
+
+// inputDevice is the name of the input device that a machine need not name (contract).
+const inputDevice = "default-0"
+
+// InputDevice gives a machine that asks for one, and names none, an input device. Of which kind is left to preferences and defaults.
+func InputDevice(spec *v1.VirtualMachineInstanceSpec) {
+	d := &spec.Domain.Devices
+	if d.AutoattachInputDevice != nil && *d.AutoattachInputDevice && len(d.Inputs) == 0 {
+		d.Inputs = []v1.Input{{Name: inputDevice}}
+	}
+}

@@ -27,6 +27,7 @@ func (t Types) Attach(spec *v1.VirtualMachineInstanceSpec, cluster clusterconfig
 	}
 	preferAutoattach(t.Preference.Devices, &spec.Domain.Devices)
 	autoattach.VolumeDisks(spec)
+	autoattach.InputDevice(spec)
 	return autoattach.PodNetwork(spec, cluster)
 }
 

@@ -162,7 +162,7 @@ func isLaunchers(line string, timestamps bool) bool {
 	if timestamps {
 		_, line, _ = strings.Cut(line, " ")
 	}
-	if strings.HasPrefix(line, "virt-launcher: ") {
+	if strings.HasPrefix(line, "virt-launcher: ") || strings.HasPrefix(line, `{"component":"virt-launcher",`) {
 		return true
 	}
 	const stamp = "2006-01-02 15:04:05.000-0700"

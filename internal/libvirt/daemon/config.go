@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -52,9 +53,8 @@ keepalive_interval = -1
 capability_filters = [ "cpu-unavailable-features" ]
 `
 
-// daemonConf: few threads, no keepalive timers (the client is on the same machine), warnings to stderr.
-const daemonConf = `log_outputs = "3:stderr"
-min_workers = 2
+// daemonConf: few threads, no keepalive timers (the client is on the same machine).
+const daemonConf = `min_workers = 2
 max_workers = 20
 prio_workers = 1
 admin_min_workers = 1
@@ -63,8 +63,31 @@ keepalive_interval = -1
 admin_keepalive_interval = -1
 `
 
+// maxFilters bounds the list of log filters, in bytes.
+const maxFilters = 1000
+
+// CheckLogFilters refuses what libvirt would not start with, or what would be more than filters in its configuration.
+func CheckLogFilters(filters string) error {
+	if len(filters) > maxFilters || !regexp.MustCompile(`^([1-4]:[A-Za-z0-9_.*+-]+ ?)*$`).MatchString(filters) {
+		return fmt.Errorf("libvirt's log filters %q are no such list: write LEVEL:NAME, separated by spaces, for example \"1:qemu 3:*\"", filters)
+	}
+	return nil
+}
+
+// logConf sends warnings to stderr, or what the filters say.
+func logConf(filters string) (string, error) {
+	if filters == "" {
+		return "log_outputs = \"3:stderr\"\n", nil
+	}
+	return "log_outputs = \"1:stderr\"\nlog_filters = \"" + filters + "\"\n", CheckLogFilters(filters)
+}
+
 // writeConfig writes the daemon's configuration below dirs.Config and makes all directories.
-func writeConfig(dirs Dirs, p program) (confPath string, err error) {
+func writeConfig(dirs Dirs, p program, filters string) (confPath string, err error) {
+	logging, err := logConf(filters)
+	if err != nil {
+		return "", err
+	}
 	conf := filepath.Join(dirs.Config, "libvirt")
 	for _, dir := range []string{dirs.Home, dirs.Cache, dirs.Runtime, dirs.Temp, conf, filepath.Join(dirs.Runtime, "libvirt")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -76,7 +99,7 @@ func writeConfig(dirs Dirs, p program) (confPath string, err error) {
 		return "", err
 	}
 	confPath = filepath.Join(conf, p.conf)
-	settings := daemonConf + "host_uuid = \"" + id + "\"\n"
+	settings := logging + daemonConf + "host_uuid = \"" + id + "\"\n"
 	for path, content := range map[string]string{filepath.Join(conf, "qemu.conf"): qemuConf, confPath: settings} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			return "", fmt.Errorf("write libvirt's configuration: %w", err)

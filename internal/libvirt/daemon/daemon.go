@@ -30,6 +30,8 @@ type Options struct {
 	Reaper *process.Reaper
 	// Stderr takes the daemon's warnings.
 	Stderr io.Writer
+	// LogFilters, if any, are libvirt's log_filters: every message that passes them is written, as JSON.
+	LogFilters string
 }
 
 // Start starts the daemon and returns once its socket listens.
@@ -38,7 +40,7 @@ func Start(ctx context.Context, opts Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf, err := writeConfig(opts.Dirs, p)
+	conf, err := writeConfig(opts.Dirs, p, opts.LogFilters)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +67,11 @@ func Start(ctx context.Context, opts Options) (*Daemon, error) {
 	}
 	go func() {
 		defer messages.Close()
-		copyMessages(opts.Stderr, messages)
+		say := warn
+		if opts.LogFilters != "" {
+			say = tell
+		}
+		copyMessages(opts.Stderr, messages, say)
 	}()
 	// The administration socket is bound after the main one listens: its appearance means that we can connect.
 	if err := d.await(ctx, admin); err != nil {

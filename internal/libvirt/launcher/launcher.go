@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -32,6 +31,8 @@ type Options struct {
 	Version string
 	// Stdout takes the guest's console output, Stderr the launcher's own messages and libvirt's warnings.
 	Stdout, Stderr *os.File
+	// LibvirtLog are libvirt's log_filters for a log of all it does; empty for its warnings alone.
+	LibvirtLog string
 }
 
 // Launcher is one run of the program.
@@ -80,7 +81,7 @@ func New(opts Options) *Launcher {
 		opts: opts, dirs: Dirs(), reaper: process.NewReaper(), machine: newMachine(time.Now),
 		events: newEventQueue(), quit: make(chan struct{}), grace: defaultGrace,
 	}
-	l.manager = newManager(daemon.Options{Dirs: l.dirs, Reaper: l.reaper, Stderr: opts.Stderr}, l.events.put)
+	l.manager = newManager(daemon.Options{Dirs: l.dirs, Reaper: l.reaper, Stderr: opts.Stderr, LogFilters: opts.LibvirtLog}, l.events.put)
 	l.manager.logf = l.logf
 	l.manager.opened = l.resync
 	l.manager.guestLives = func() bool { s := l.machine.current(); return s.State != wire.StateNone && !final(s.State) }
@@ -100,7 +101,11 @@ func (l *Launcher) Run(ctx context.Context) int {
 	terminate := make(chan os.Signal, 1)
 	signal.Notify(terminate, syscall.SIGTERM, syscall.SIGINT)
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
-	var log io.Writer = l.opts.Stdout
+	log, err := consoleLog(l.opts.Stdout)
+	if err != nil {
+		l.logf("%v", err)
+		return 1
+	}
 	l.console = console.New(log)
 	if err := errors.Join(makeDirs(), linkState(layout.StateDir)); err != nil {
 		l.logf("%v", err)

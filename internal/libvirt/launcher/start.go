@@ -35,6 +35,7 @@ func (l *Launcher) start(ctx context.Context, call *wire.Call) error {
 	if err := l.dhcp.Serve(r.DHCP, r.Sockets, call.TakeFiles()); err != nil {
 		return err
 	}
+	l.console.SetLog(!r.DisableConsoleLog)
 	if r.Incoming {
 		l.machine.setIncoming()
 		return call.Reply(l.machine.current())
@@ -55,7 +56,6 @@ func (l *Launcher) boot(ctx context.Context, r wire.StartRequest) error {
 	if err := s.Create(r.XML); err != nil {
 		return err
 	}
-	l.console.SetLog(!r.DisableConsoleLog)
 	l.connectConsole()
 	if r.Paused {
 		name, _, _, err := s.State()
@@ -74,7 +74,8 @@ func (l *Launcher) boot(ctx context.Context, r wire.StartRequest) error {
 	if name, _, _, err := s.State(); err == nil {
 		l.setDomain(name)
 	}
-	l.logf("started the domain in %d ms", time.Since(began).Milliseconds())
+	_, pid := l.identity()
+	l.logf("started the domain in %d ms. Found PID for QEMU: %d", time.Since(began).Milliseconds(), pid)
 	return nil
 }
 

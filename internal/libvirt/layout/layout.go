@@ -34,6 +34,10 @@ const (
 	SerialSocket = PrivateDir + "/serial0"
 	VNCSocket    = PrivateDir + "/vnc"
 	AgentSocket  = PrivateDir + "/agent"
+	// ConsoleLog is the pipe through which the launcher hands the guest's serial output to ConsoleLogContainer, in pods that have
+	// that container. ConsoleLogEnv tells the launcher so.
+	ConsoleLog    = PrivateDir + "/console-log"
+	ConsoleLogEnv = "VIRT_LAUNCHER_CONSOLE_LOG"
 	// USBSlots is how many USB devices of clients a guest can have at once (contract); QEMU listens for each at USBSocket.
 	USBSlots = 4
 	// MigrationDir holds the sockets of a migration's streams.
@@ -60,10 +64,14 @@ const (
 	HeldDir    = "/volume"
 	HeldImage  = HeldDir + "/disk.img"
 	HeldDevice = "/dev/volume"
+	// LibvirtLogEnv holds libvirt's log_filters where its log is asked for (the variable is libvirt's own).
+	LibvirtLogEnv = "LIBVIRT_LOG_FILTERS"
 	// UID is the user and group everything in the pod runs as.
 	UID = 107
 	// ComputeContainer is the container that runs the launcher.
 	ComputeContainer = "compute"
+	// ConsoleLogContainer is the container whose log is the guest's serial output and nothing else (contract).
+	ConsoleLogContainer = "guest-console-log"
 )
 
 // ImageVolume is where a container disk's image is mounted.

@@ -10,7 +10,9 @@ import (
 	"os"
 	"runtime/debug"
 
+	"virtctl/internal/libvirt/daemon"
 	"virtctl/internal/libvirt/launcher"
+	"virtctl/internal/libvirt/layout"
 	"virtctl/internal/libvirt/probe"
 	"virtctl/internal/version"
 )
@@ -58,7 +60,9 @@ func Run(ctx context.Context, streams Streams, args []string) int {
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)
 	if len(args) == 0 {
-		return launcher.New(launcher.Options{Version: version.Version(), Stdout: streams.Stdout, Stderr: streams.Stderr}).Run(ctx)
+		return launcher.New(launcher.Options{
+			Version: version.Version(), Stdout: streams.Stdout, Stderr: streams.Stderr, LibvirtLog: libvirtLog(streams.Stderr),
+		}).Run(ctx)
 	}
 	err := run(ctx, streams, args[0], args[1:])
 	var code exitCode
@@ -73,6 +77,16 @@ func Run(ctx context.Context, streams Streams, args []string) int {
 		return exitUsage
 	}
 	return exitError
+}
+
+// libvirtLog is what the pod says libvirt shall log. A guest starts also when that makes no sense.
+func libvirtLog(stderr io.Writer) string {
+	filters := os.Getenv(layout.LibvirtLogEnv)
+	if err := daemon.CheckLogFilters(filters); err != nil {
+		fmt.Fprintf(stderr, "virt-launcher: %v\n", err)
+		return ""
+	}
+	return filters
 }
 
 func run(ctx context.Context, streams Streams, command string, args []string) error {

@@ -142,6 +142,9 @@ func Render(in Input) (*corev1.Pod, error) {
 		Containers:                    []corev1.Container{compute},
 		Volumes:                       volumes,
 	}
+	if hasConsoleContainer(in) {
+		spec.InitContainers = []corev1.Container{consoleContainer(in)}
+	}
 	if class := in.Config.Launcher.RuntimeClass; class != "" {
 		spec.RuntimeClassName = &class
 	}
@@ -166,7 +169,7 @@ func computeContainer(in Input) (corev1.Container, []corev1.Volume, error) {
 		Image:                    in.Image,
 		ImagePullPolicy:          in.Config.Launcher.ImagePullPolicy,
 		Command:                  command(vmi),
-		Env:                      environment(),
+		Env:                      environment(in),
 		Resources:                res,
 		Ports:                    ports(vmi),
 		LivenessProbe:            probe(vmi.Spec.LivenessProbe, livenessStartDelay),
@@ -194,13 +197,20 @@ func command(vmi *v1.VirtualMachineInstance) []string {
 
 // environment sends everything libvirt, QEMU and their helpers write to the one writable directory, also for commands that
 // kubelet runs in the container (probes).
-func environment() []corev1.EnvVar {
-	return []corev1.EnvVar{
+func environment(in Input) []corev1.EnvVar {
+	env := []corev1.EnvVar{
 		{Name: "HOME", Value: layout.PrivateDir},
 		{Name: "XDG_CACHE_HOME", Value: layout.CacheDir},
 		{Name: "XDG_CONFIG_HOME", Value: layout.ConfigDir},
 		{Name: "XDG_RUNTIME_DIR", Value: layout.RuntimeDir},
 	}
+	if hasConsoleContainer(in) {
+		env = append(env, corev1.EnvVar{Name: layout.ConsoleLogEnv, Value: layout.ConsoleLog})
+	}
+	if filters := libvirtLog(in); filters != "" {
+		env = append(env, corev1.EnvVar{Name: layout.LibvirtLogEnv, Value: filters})
+	}
+	return env
 }
 
 func labels(vmi *v1.VirtualMachineInstance) map[string]string {

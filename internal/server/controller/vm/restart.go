@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"maps"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,7 +43,10 @@ func (r *Reconciler) checkRestart(ctx context.Context, p *pass) error {
 		return err
 	case last == nil:
 	case same:
-		s.ObservedGeneration = p.vm.Generation
+		s.ObservedGeneration = generation
+		if sameLabels(last, &p.vm.Spec) {
+			s.ObservedGeneration = p.vm.Generation
+		}
 		removeVMCondition(p.vm, v1.VirtualMachineRestartRequired)
 	default:
 		s.ObservedGeneration = generation
@@ -57,6 +61,16 @@ func (r *Reconciler) checkRestart(ctx context.Context, p *pass) error {
 func startGeneration(vmi *v1.VirtualMachineInstance) (int64, bool) {
 	generation, err := strconv.ParseInt(vmi.Annotations[v1.VirtualMachineGenerationAnnotation], 10, 64)
 	return generation, err == nil
+}
+
+// sameLabels tells whether a VMI made now would have the same labels and annotations. No machine is started again for them, but the
+// VMI that runs does not have them: it has not observed this generation.
+func sameLabels(last, now *v1.VirtualMachineSpec) bool {
+	if last.Template == nil || now.Template == nil {
+		return last.Template == now.Template
+	}
+	before, after := last.Template.ObjectMeta, now.Template.ObjectMeta
+	return maps.Equal(before.Labels, after.Labels) && maps.Equal(before.Annotations, after.Annotations)
 }
 
 // sameMachine tells whether the VM describes the machine that its VMI is, or will be without a restart.

@@ -56,6 +56,23 @@ func TestRestartRequired(t *testing.T) {
 	w.revisions(4)
 }
 
+// A label in the template is for the next start: it asks for no restart, and the machine that runs has not got it.
+func TestTemplateLabels(t *testing.T) {
+	w := newWorld(t, newVM(v1.RunStrategyAlways))
+	w.reconcile()
+	w.phase(v1.Running, ready)
+	w.reconcile()
+	w.edit(func(vm *v1.VirtualMachine) { vm.Spec.Template.ObjectMeta.Labels = map[string]string{"tier": "gold"} })
+	w.reconcile()
+	s := w.vm().Status
+	if s.ObservedGeneration != 1 || s.DesiredGeneration != 2 {
+		t.Errorf("status %+v", s)
+	}
+	if c := vmCondition(w.vm(), v1.VirtualMachineRestartRequired); c.Status == corev1.ConditionTrue {
+		t.Errorf("condition %+v", c)
+	}
+}
+
 // revisions are the generations that ControllerRevisions hold.
 func (w *world) revisions(want ...int64) {
 	w.t.Helper()

@@ -94,6 +94,7 @@ func (s *session) prepare(ctx context.Context, incoming bool) (*ground, error) {
 // launch starts the domain, or has the launcher wait for it to come.
 func (s *session) launch(ctx context.Context, g *ground, request wire.StartRequest) error {
 	request.GracePeriodSeconds, request.DHCP, request.Credentials = grace(s.vmi), g.net.DHCP, domain.Credentials(s.vmi)
+	request.DisableConsoleLog = !s.r.Config.Get().LogsSerialConsole(&s.vmi.Spec.Domain.Devices)
 	files := make([]*os.File, 0, len(g.net.Sockets))
 	for _, socket := range g.net.Sockets {
 		request.Sockets = append(request.Sockets, socket.Role)

@@ -26,6 +26,7 @@ func Spec(spec *v1.VirtualMachineInstanceSpec, cluster clusterconfig.Config) err
 		return err
 	}
 	autoattach.VolumeDisks(spec)
+	autoattach.InputDevice(spec)
 	devices(spec)
 	hyperv(spec)
 	cpuModel(spec, cluster)
@@ -118,8 +119,9 @@ func topology(spec *v1.VirtualMachineInstanceSpec) {
 	}
 }
 
-// maxCPUs keeps a request of billions of CPUs from overflowing; validation refuses it later on.
-const maxCPUs = 1 << 20
+// maxCPUs is the most that a machine can have. Who requests more of a node, and does not say what the guest shall see of it, is not
+// refused: the pod waits for such a node.
+const maxCPUs = 4096
 
 func wholeCPUs(q resource.Quantity) uint32 {
 	n := q.Value()

@@ -147,7 +147,7 @@ func TestCPU(t *testing.T) {
 		{"sockets above maximum", `domain: {cpu: {sockets: 4, maxSockets: 2}}`, "spec.domain.cpu.sockets", nil},
 		{"sockets below maximum", `domain: {cpu: {sockets: 2, maxSockets: 4}}`, "", nil},
 		{"absurd", `domain: {cpu: {sockets: 4294967295, cores: 4294967295, threads: 4294967295}}`, "spec.domain.cpu", nil},
-		{"absurd request", `domain: {resources: {requests: {cpu: 9000000000}}}`, "spec.domain.cpu", nil},
+		{"request that no node meets", `domain: {resources: {requests: {cpu: 9000000000}}}`, "", nil},
 		{"feature", `domain: {cpu: {features: [{name: vmx, policy: require}, {name: svm, policy: disable}, {name: aes}]}}`, "", nil},
 		{"feature policy", `domain: {cpu: {features: [{name: vmx, policy: maybe}]}}`, "spec.domain.cpu.features[0].policy", nil},
 		{"feature without a name", `domain: {cpu: {features: [{name: ""}]}}`, "spec.domain.cpu.features[0].name", nil},
