@@ -109,6 +109,9 @@ func (b *builder) inputs() error {
 		if err := oneOf(at.Child("bus"), input.Bus, "usb", "virtio"); err != nil {
 			return err
 		}
+		if input.Bus == "virtio" {
+			input.Model = "virtio" // there is no transitional one
+		}
 		if input.Bus == string(v1.InputBusUSB) && !b.arch.usb {
 			return invalid(at.Child("bus"), "%s guests have no USB; use virtio", b.arch.name)
 		}

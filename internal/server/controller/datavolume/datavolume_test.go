@@ -141,3 +141,21 @@ func TestDeferred(t *testing.T) {
 		t.Errorf("%d DataVolumes although creation is deferred, %v", len(dvs.Items), err)
 	}
 }
+
+// An import that fails again and again is the reason why a VM does not start, also when the VM did not make the DataVolume.
+func TestOthersDataVolume(t *testing.T) {
+	dv := &cdi.DataVolume{ObjectMeta: metav1.ObjectMeta{Namespace: "lab", Name: "golden"}}
+	dv.Status.Phase = cdi.ImportInProgress
+	w := watcher(t, true, nil, dv)
+	vm := machine(nil)
+	vm.Spec.DataVolumeTemplates = nil
+	vm.Spec.Template.Spec.Volumes = []v1.Volume{{Name: "root", VolumeSource: v1.VolumeSource{DataVolume: &v1.DataVolumeSource{Name: "golden"}}}}
+	if p, err := w.Ensure(context.Background(), vm); err != nil || p.Failed || !p.Ready {
+		t.Errorf("while it is imported: %+v, %v", p, err)
+	}
+	dv.Status.Conditions = []cdi.DataVolumeCondition{{Type: cdi.DataVolumeRunning, Status: corev1.ConditionFalse, Reason: "Error", Message: "no such host"}}
+	w = watcher(t, true, nil, dv)
+	if p, err := w.Ensure(context.Background(), vm); err != nil || !p.Failed || p.Why != "DataVolume golden: no such host" {
+		t.Errorf("when the import failed: %+v, %v", p, err)
+	}
+}

@@ -53,6 +53,31 @@ func (w *Watcher) Ensure(ctx context.Context, machine *v1.VirtualMachine) (vm.Pr
 		}
 		total = worse(total, progressOf(dv))
 	}
+	return w.others(ctx, machine, total)
+}
+
+// others adds the DataVolumes that the VM uses and somebody else made. Whether they are ready is the VMI's matter, that they fail is news
+// for the VM too.
+func (w *Watcher) others(ctx context.Context, machine *v1.VirtualMachine, total vm.Progress) (vm.Progress, error) {
+	if machine.Spec.Template == nil || !w.available() {
+		return total, nil
+	}
+	for i := range machine.Spec.Template.Spec.Volumes {
+		source := machine.Spec.Template.Spec.Volumes[i].DataVolume
+		if source == nil {
+			continue
+		}
+		dv, err := w.get(ctx, machine.Namespace, source.Name)
+		if err != nil {
+			return total, err
+		}
+		if dv == nil {
+			continue
+		}
+		if p := progressOf(dv); p.Failed {
+			total = worse(total, p)
+		}
+	}
 	return total, nil
 }
 
@@ -108,6 +133,9 @@ func (w *Watcher) create(ctx context.Context, machine *v1.VirtualMachine, templa
 	return dv, nil
 }
 
+// reasonError is the reason of the condition Running of a DataVolume whose pod failed.
+const reasonError = "Error"
+
 // progressOf reads a DataVolume's phase.
 func progressOf(dv *cdi.DataVolume) vm.Progress {
 	why := fmt.Sprintf("DataVolume %s is in phase %q", dv.Name, dv.Status.Phase)
@@ -122,7 +150,20 @@ func progressOf(dv *cdi.DataVolume) vm.Progress {
 	case cdi.WaitForFirstConsumer, cdi.PendingPopulation:
 		return vm.Progress{WaitsForConsumer: true, Why: why}
 	}
+	if c := stumbled(dv); c != nil {
+		return vm.Progress{Failed: true, Why: fmt.Sprintf("DataVolume %s: %s", dv.Name, c.Message)}
+	}
 	return vm.Progress{Why: why}
+}
+
+// stumbled is the condition that says that the last attempt to fill the disk failed (contract). There will be another one.
+func stumbled(dv *cdi.DataVolume) *cdi.DataVolumeCondition {
+	for i := range dv.Status.Conditions {
+		if c := &dv.Status.Conditions[i]; c.Type == cdi.DataVolumeRunning && c.Status == corev1.ConditionFalse && c.Reason == reasonError {
+			return c
+		}
+	}
+	return nil
 }
 
 // worse joins two: the least advanced counts.

@@ -103,7 +103,7 @@ func (r *Reconciler) look(ctx context.Context, p *pass) (settled bool, err error
 		vmi := &list.Items[i]
 		switch {
 		case vmi.DeletionTimestamp != nil:
-		case vmi.IsFinal():
+		case vmi.IsFinal(), podGoes(vmi):
 			p.ended = append(p.ended, vmi)
 		default:
 			p.living = append(p.living, vmi)
@@ -115,6 +115,11 @@ func (r *Reconciler) look(ctx context.Context, p *pass) (settled bool, err error
 	}
 	p.short = want - len(p.living)
 	return r.ledger.settled(client.ObjectKeyFromObject(p.set), list.Items), nil
+}
+
+// podGoes tells whether the VMI's pod was deleted: its guest may take long to stop, and serves nobody meanwhile.
+func podGoes(vmi *v1.VirtualMachineInstance) bool {
+	return condition.Reason(vmi, v1.VirtualMachineInstanceReady) == v1.PodTerminatingReason
 }
 
 // adopt takes VMIs that the selector matches and that belong to nobody.

@@ -181,6 +181,22 @@ func TestScale(t *testing.T) {
 	}
 }
 
+// A VMI whose pod was deleted may take minutes to stop: the set is not one short for so long.
+func TestPodGoes(t *testing.T) {
+	w := newWorld(t, newSet(2))
+	w.reconcile()
+	w.reconcile()
+	leaving := w.vmis[0]
+	leaving.Status.Phase = v1.Running
+	condition.Set(leaving, v1.VirtualMachineInstanceCondition{
+		Type: v1.VirtualMachineInstanceReady, Status: corev1.ConditionFalse, Reason: v1.PodTerminatingReason,
+	}, time.Now())
+	w.reconcile()
+	if len(w.vmis) != 3 || len(w.living()) != 2 || leaving.DeletionTimestamp == nil {
+		t.Errorf("%d VMIs, %d of them living; the leaving one is deleted: %v", len(w.vmis), len(w.living()), leaving.DeletionTimestamp != nil)
+	}
+}
+
 // A cache that does not show the new VMIs yet must not lead to more of them; a VMI that is gone before it was seen does not
 // block the set.
 func TestOldCache(t *testing.T) {
