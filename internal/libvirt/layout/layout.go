@@ -64,8 +64,9 @@ const (
 	HeldDir    = "/volume"
 	HeldImage  = HeldDir + "/disk.img"
 	HeldDevice = "/dev/volume"
-	// LibvirtLogEnv holds libvirt's log_filters where its log is asked for (the variable is libvirt's own).
-	LibvirtLogEnv = "LIBVIRT_LOG_FILTERS"
+	// LibvirtLogEnv holds the log_filters of libvirt's daemon where its log is asked for. libvirt's own variable would make the launcher
+	// log what its client does, too.
+	LibvirtLogEnv = "VIRT_LAUNCHER_LIBVIRT_LOG"
 	// UID is the user and group everything in the pod runs as.
 	UID = 107
 	// ComputeContainer is the container that runs the launcher.

@@ -14,8 +14,12 @@ import (
 	"virtctl/internal/libvirt/wire"
 )
 
-// ReasonSyncFailed is the reason of Synchronized=False when the node could not start or change the domain.
-const ReasonSyncFailed = "SyncFailed"
+// EventSyncFailed is the reason of the event, and reasonSyncFailed that of Synchronized=False, when the node could not start or change
+// the domain. Both are contract.
+const (
+	EventSyncFailed  = "SyncFailed"
+	reasonSyncFailed = "Synchronizing with the Domain failed."
+)
 
 // maxMessage bounds what of an error message goes into a condition or an event.
 const maxMessage = 1024
@@ -62,7 +66,7 @@ func hasCondition(status *v1.VirtualMachineInstanceStatus, kind v1.VirtualMachin
 
 func setFailure(status *v1.VirtualMachineInstanceStatus, o *Observed) {
 	setCondition(status, condition{
-		v1.VirtualMachineInstanceSynchronized, corev1.ConditionFalse, ReasonSyncFailed, o.Failure.Error(),
+		v1.VirtualMachineInstanceSynchronized, corev1.ConditionFalse, reasonSyncFailed, o.Failure.Error(),
 	}, o.Now)
 }
 

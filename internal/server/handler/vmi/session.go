@@ -119,7 +119,7 @@ func (s *session) failed(err error) *eventOf {
 			return nil
 		}
 	}
-	return &eventOf{kind: corev1.EventTypeWarning, reason: status.ReasonSyncFailed, message: message}
+	return &eventOf{kind: corev1.EventTypeWarning, reason: status.EventSyncFailed, message: message}
 }
 
 // report writes what the running domain does.

@@ -33,7 +33,8 @@ func firmware(c *Check, at *field.Path, spec *v1.VirtualMachineInstanceSpec) {
 			c.invalid(firmware.Child("uuid"), "%s %q is not a UUID such as 5d307ca9-b3ef-428c-8861-06e72d69f223", firmware.Child("uuid"), f.UUID)
 		}
 	}
-	serial(c, firmware.Child("serial"), f.Serial)
+	// Machines' serial numbers have spaces, unlike disks'.
+	serial(c, firmware.Child("serial"), strings.ReplaceAll(f.Serial, " ", "_"))
 	acpiTables(c, firmware.Child("acpi"), f.ACPI, spec)
 	b := f.Bootloader
 	if b == nil {

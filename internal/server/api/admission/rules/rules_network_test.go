@@ -103,6 +103,7 @@ func TestFirmwareAndFeatures(t *testing.T) {
 		{"secure boot on arm64", `{architecture: arm64, domain: {firmware: {bootloader: {efi: {secureBoot: true}}}}}`, "spec.domain.firmware.bootloader.efi.secureboot", nil},
 		{"UUID", `domain: {firmware: {uuid: 5d307ca9-b3ef-428c-8861-06e72d69f223}}`, "", nil},
 		{"malformed UUID", `domain: {firmware: {uuid: "12345"}}`, "spec.domain.firmware.uuid", nil},
+		{"serial with a space", `domain: {firmware: {serial: "a b"}}`, "", nil},
 		{"serial with a quote", `domain: {firmware: {serial: "a\"b"}}`, "spec.domain.firmware.serial", nil},
 		{"ACPI table", `{domain: {firmware: {acpi: {slicNameRef: s}}}, volumes: [{name: root, emptyDisk: {capacity: 1Gi}}, {name: s, secret: {secretName: s}}]}`, "", nil},
 		{"ACPI table of nothing", `domain: {firmware: {acpi: {slicNameRef: s}}}`, "spec.domain.firmware.acpi.slicNameRef", nil},
