@@ -120,13 +120,12 @@ func (i *Installer) progress(obj *unstructured.Unstructured, last *string) {
 	}
 }
 
-// removeCDI takes the data importer away. Its finalizer keeps the operator at work until everything else of it is gone.
+// removeCDI begins to take the data importer away. Its finalizer keeps the operator at work until everything else of it is gone.
 func (i *Installer) removeCDI(ctx context.Context) error {
 	if i.foreignCDI != "" {
 		return nil
 	}
-	resource := i.dynamic.Resource(CDIResource)
-	err := resource.Delete(ctx, cdiName, metav1.DeleteOptions{})
+	err := i.dynamic.Resource(CDIResource).Delete(ctx, cdiName, metav1.DeleteOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
@@ -134,8 +133,17 @@ func (i *Installer) removeCDI(ctx context.Context) error {
 		return i.explain(fmt.Errorf("delete the CDI resource: %w", err))
 	}
 	i.Report(Step{Text: "removing the data importer and its volumes"})
+	return nil
+}
+
+// goneCDI waits for the data importer to go.
+func (i *Installer) goneCDI(ctx context.Context) error {
+	if i.foreignCDI != "" {
+		return nil
+	}
+	resource := i.dynamic.Resource(CDIResource)
 	last := ""
-	err = i.until(ctx, resource, cdiName, func(c *unstructured.Unstructured) (bool, error) {
+	err := i.until(ctx, resource, cdiName, func(c *unstructured.Unstructured) (bool, error) {
 		if _, message := conditionText(c, "Progressing"); c != nil && message != last && strings.HasPrefix(message, "waiting") {
 			last = message
 			i.Report(Step{Text: message})

@@ -33,13 +33,7 @@ func (i *Installer) Uninstall(ctx context.Context, removeVMs bool) error {
 	if err != nil {
 		return err
 	}
-	// The KubeVirt resource goes first: its finalizer keeps the operator at work until everything else is gone.
-	kubeVirts := i.dynamic.Resource(KubeVirtResource).Namespace(i.Namespace)
-	if err := i.removeKubeVirt(ctx, kubeVirts); err != nil {
-		return err
-	}
-	// CDI goes after the machines whose disks are its volumes.
-	if err := i.removeCDI(ctx); err != nil {
+	if err := i.removeParts(ctx, removeVMs); err != nil {
 		return err
 	}
 	slices.Reverse(objects)
@@ -59,6 +53,25 @@ func (i *Installer) Uninstall(ctx context.Context, removeVMs bool) error {
 		return nil
 	}
 	return i.gone(ctx)
+}
+
+// removeParts takes away what the operators look after, while they still do.
+func (i *Installer) removeParts(ctx context.Context, machines bool) error {
+	// CDI goes after the machines whose disks are its volumes; without machines, both go at the same time.
+	if !machines {
+		if err := i.removeCDI(ctx); err != nil {
+			return err
+		}
+	}
+	if err := i.removeKubeVirt(ctx, i.dynamic.Resource(KubeVirtResource).Namespace(i.Namespace)); err != nil {
+		return err
+	}
+	if machines {
+		if err := i.removeCDI(ctx); err != nil {
+			return err
+		}
+	}
+	return i.goneCDI(ctx)
 }
 
 func (i *Installer) refuseWorkloads(ctx context.Context) error {
@@ -105,6 +118,7 @@ func (i *Installer) installed(ctx context.Context) ([]*unstructured.Unstructured
 	return out, nil
 }
 
+// removeKubeVirt deletes the KubeVirt resource, whose finalizer keeps the operator at work until everything else is gone, and waits for that.
 func (i *Installer) removeKubeVirt(ctx context.Context, kubeVirts dynamic.ResourceInterface) error {
 	err := kubeVirts.Delete(ctx, kubeVirtName, metav1.DeleteOptions{})
 	if apierrors.IsNotFound(err) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -52,6 +53,8 @@ func (s Set) Remove(ctx context.Context, kinds []schema.GroupVersionKind) error 
 				return err
 			}
 		}
+		// In one order, or it is new text each time, and a write.
+		slices.Sort(names)
 		return fmt.Errorf("%w until no object is left of %s", ErrWaiting, strings.Join(names, ", "))
 	}
 	return s.keep(ctx, kinds, nil)
