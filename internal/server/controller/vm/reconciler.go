@@ -133,6 +133,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		r.decide,
 		r.keepTypes,
 		r.start,
+		r.keepTopology,
 		r.updateLive,
 		r.checkRestart,
 		r.showStatus,

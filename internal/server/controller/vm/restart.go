@@ -69,8 +69,12 @@ func sameLabels(last, now *v1.VirtualMachineSpec) bool {
 	if last.Template == nil || now.Template == nil {
 		return last.Template == now.Template
 	}
-	before, after := last.Template.ObjectMeta, now.Template.ObjectMeta
-	return maps.Equal(before.Labels, after.Labels) && maps.Equal(before.Annotations, after.Annotations)
+	before, after := maps.Clone(last.Template.ObjectMeta.Annotations), maps.Clone(now.Template.ObjectMeta.Annotations)
+	for _, key := range topologyAnnotations() { // these come from the VMI
+		delete(before, key)
+		delete(after, key)
+	}
+	return maps.Equal(last.Template.ObjectMeta.Labels, now.Template.ObjectMeta.Labels) && maps.Equal(before, after)
 }
 
 // sameMachine tells whether the VM describes the machine that its VMI is, or will be without a restart.

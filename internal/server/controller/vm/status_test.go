@@ -73,6 +73,27 @@ func TestTemplateLabels(t *testing.T) {
 	}
 }
 
+// A VM from before the annotations keeps its PCI devices where its guest knows them; that is no change of the machine.
+func TestKeepTopology(t *testing.T) {
+	w := newWorld(t, newVM(v1.RunStrategyAlways))
+	w.reconcile()
+	vmi := w.vmi()
+	vmi.Annotations[v1.PciTopologyVersionAnnotation] = v1.PciTopologyVersionV3
+	if err := w.c.Update(context.Background(), vmi); err != nil {
+		t.Fatal(err)
+	}
+	w.phase(v1.Running, ready)
+	w.reconcile()
+	if got := w.vm().Spec.Template.ObjectMeta.Annotations[v1.PciTopologyVersionAnnotation]; got != v1.PciTopologyVersionV3 {
+		t.Fatalf("the template has %q", got)
+	}
+	w.edit(func(*v1.VirtualMachine) {})
+	w.reconcile()
+	if s := w.vm().Status; s.ObservedGeneration != w.vm().Generation || vmCondition(w.vm(), v1.VirtualMachineRestartRequired).Status == corev1.ConditionTrue {
+		t.Errorf("status %+v", s)
+	}
+}
+
 // revisions are the generations that ControllerRevisions hold.
 func (w *world) revisions(want ...int64) {
 	w.t.Helper()
