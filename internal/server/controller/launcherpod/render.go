@@ -1,7 +1,7 @@
 // Package launcherpod renders the pod a virtual machine runs in. It is a pure function of the VMI, the cluster's
 // configuration and what is known about its claims; golden files show its results.
 //
-// The pod has one container and no privilege: every pod rendered here passes Pod Security "restricted" (a test asserts it for
+// The pod has one container (and one for the guest's log, where the VM asks for it) and no privilege: every pod rendered here passes Pod Security "restricted" (a test asserts it for
 // all golden files). What needs privilege is done by virt-handler from outside.
 package launcherpod
 
