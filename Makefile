@@ -73,12 +73,13 @@ generate: ## write again what is generated: definitions, completions, reference
 	go run ./cmd/virtctl/gen
 
 .PHONY: test test-unit test-integration test-libvirt test-e2e
-test: deps test-unit test-integration test-e2e ## unit, integration and e2e; what CI runs
+test: deps lint test-unit test-integration test-e2e ## lint, unit, integration and e2e; what CI runs
 
 UNIT := go test -timeout 15m
 test-unit: deps ## unit, golden and script tests (UPDATE=1 writes golden files again)
 	$(UNIT) ./cmd/... ./images/... ./internal/...
-	cd embedded && $(UNIT) ./...
+	cd lint && $(UNIT) ./...
+	$(MAKE) -C embedded test
 
 test-integration: deps bin/virt-kube ## the controllers and servers behind a real API server
 	go test -tags integration -count=1 -p 1 -timeout 20m ./internal/server/api ./internal/server/controller ./internal/server/cdi/...
@@ -95,6 +96,23 @@ test-e2e: deps build bin/virt-kube images ## the user's journeys on a cluster of
 bench: deps build bin/virt-kube images ## measure docs/promises.md, each figure beside its floor
 	go test -tags bench -count=1 -timeout 60m -v ./test/bench
 
-.PHONY: lint
-lint: ## style and import rules; compiles the linter the first time
-	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2 run ./...
+# The tags of every test, so that no file is left out.
+TEST_TAGS := e2e,bench,integration,libvirt,guest
+.PHONY: lint lint-all format
+lint: bin/lint bin/gofumpt virt-kube-assets ## the part of lint-all that every test run checks: format, import rules, errorlint
+	@unformatted=$$(bin/gofumpt -l .); if [ -n "$$unformatted" ]; then echo "not formatted, run make format: $$unformatted" >&2; exit 1; fi
+	bin/lint -tags $(TEST_TAGS) ./...
+	CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) -trimpath' bin/lint -C embedded -tags $(VIRT_KUBE_TAGS),e2e ./...
+
+lint-all: ## style, bugs and import rules by golangci-lint; compiles it the first time, which takes minutes
+	go run $(GOLANGCI) run --build-tags $(TEST_TAGS) ./...
+	cd embedded && CGO_ENABLED=0 go run $(GOLANGCI) run --build-tags $(VIRT_KUBE_TAGS),e2e ./...
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+
+format: bin/gofumpt ## format the source
+	bin/gofumpt -w .
+
+bin/lint: $(wildcard lint/*)
+	cd lint && CGO_ENABLED=0 go build -trimpath -o ../$@ .
+bin/gofumpt: lint/go.mod
+	cd lint && CGO_ENABLED=0 go build -trimpath -o ../$@ mvdan.cc/gofumpt

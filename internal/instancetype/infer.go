@@ -3,6 +3,7 @@ package instancetype
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -60,8 +61,8 @@ func Infer(ctx context.Context, reader client.Reader, vm *v1.VirtualMachine) err
 // ignored tells whether a volume without the labels leaves the machine without a reference. That the cluster cannot be asked is never
 // ignored.
 func ignored(policy *v1.InferFromVolumeFailurePolicy, err error) bool {
-	_, about := err.(*InferError) //nolint:errorlint // never wrapped
-	return about && policy != nil && *policy == v1.IgnoreInferFromVolumeFailure
+	var about *InferError
+	return errors.As(err, &about) && policy != nil && *policy == v1.IgnoreInferFromVolumeFailure
 }
 
 type inferrer struct {
