@@ -19,6 +19,8 @@ type definition struct {
 	status   bool
 	scale    *extv1.CustomResourceSubresourceScale
 	columns  []extv1.CustomResourceColumnDefinition
+	// deprecated tells that every version is, and that clients are told.
+	deprecated bool
 }
 
 func column(name, kind, path string) extv1.CustomResourceColumnDefinition {
@@ -102,6 +104,11 @@ var definitions = append(instancetypes(), []definition{
 		},
 	},
 	{
+		pkg: core, group: "kubevirt.io", kind: "VirtualMachineInstancePreset", plural: "virtualmachineinstancepresets",
+		singular: "virtualmachineinstancepreset", shortNames: []string{"vmipreset", "vmipresets"}, scope: extv1.NamespaceScoped,
+		versions: []string{"v1", "v1alpha3"}, deprecated: true,
+	},
+	{
 		pkg: "kubevirt.io/api/migrations/v1alpha1", group: "migrations.kubevirt.io", kind: "MigrationPolicy", plural: "migrationpolicies",
 		singular: "migrationpolicy", scope: extv1.ClusterScoped, versions: []string{"v1alpha1"},
 	},
@@ -136,6 +143,10 @@ func (d definition) render(schema *extv1.CustomResourceValidation) *extv1.Custom
 	for i, version := range d.versions {
 		v := extv1.CustomResourceDefinitionVersion{
 			Name: version, Served: true, Storage: i == 0, Schema: schema, AdditionalPrinterColumns: d.columns,
+		}
+		if d.deprecated {
+			warning := d.group + "/" + version + " " + d.kind + "s is now deprecated and will be removed in v2."
+			v.Deprecated, v.DeprecationWarning = true, &warning
 		}
 		if d.status || d.scale != nil {
 			v.Subresources = &extv1.CustomResourceSubresources{Scale: d.scale}

@@ -49,7 +49,7 @@ func apiRules() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
 		rule(list("kubevirt.io"), list("virtualmachines", "virtualmachineinstances"), append(list("patch"), read...)),
 		rule(list("kubevirt.io"), list("virtualmachines/status"), list("patch")),
-		rule(list("kubevirt.io"), list("kubevirts"), read),
+		rule(list("kubevirt.io"), list("kubevirts", "virtualmachineinstancepresets"), read),
 		rule(list("kubevirt.io"), list("virtualmachineinstancemigrations"), append(list("create"), read...)),
 		rule(list("instancetype.kubevirt.io"), list("*"), read),
 		rule(list(""), list("pods", "nodes", "namespaces", "persistentvolumeclaims"), read),

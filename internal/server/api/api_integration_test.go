@@ -28,6 +28,7 @@ func TestBehindARealAPIServer(t *testing.T) {
 	cl.grant("viewer", "view")
 	t.Run("defaults and finalizer", cl.defaults)
 	t.Run("bad VMs are refused by field", cl.refusals)
+	t.Run("presets", cl.presets)
 	t.Run("start and stop", cl.power)
 	t.Run("requests of a VM without a status", cl.manual)
 	t.Run("roles", cl.roles)
@@ -59,6 +60,26 @@ func (cl *cluster) refusals(t *testing.T) {
 	body := `{"apiVersion":"kubevirt.io/v1","kind":"VirtualMachine","metadata":{"name":"zero"},"spec":{"runStrategy":"Halted","template":{"spec":{"domain":{"cpu":{"cores":0},"memory":{"guest":"64Mi"},"devices":{}}}}}}`
 	if code, answer := cl.raw("", http.MethodPost, "/apis/kubevirt.io/v1/namespaces/lab/virtualmachines", body); code != 422 || !strings.Contains(answer, "spec.template.spec.domain.cpu.cores") {
 		t.Errorf("no cores: %d %s", code, answer)
+	}
+}
+
+// A preset is there for the VMI that is made right after it.
+func (cl *cluster) presets(t *testing.T) {
+	const base = "/apis/kubevirt.io/v1/namespaces/lab/"
+	preset := `{"apiVersion":"kubevirt.io/v1","kind":"VirtualMachineInstancePreset","metadata":{"name":"two"},
+		"spec":{"selector":{"matchLabels":{"flavor":"two"}},"domain":{"cpu":{"cores":2},"devices":{}}}}`
+	if code, answer := cl.raw("", http.MethodPost, base+"virtualmachineinstancepresets", preset); code != 201 {
+		t.Fatalf("%d %s", code, answer)
+	}
+	instance := `{"apiVersion":"kubevirt.io/v1","kind":"VirtualMachineInstance","metadata":{"name":"preset","labels":{"flavor":"two"}},
+		"spec":{"domain":{"memory":{"guest":"64Mi"},"devices":{}}}}`
+	code, answer := cl.raw("", http.MethodPost, base+"virtualmachineinstances?dryRun=All", instance)
+	if code != 201 || !strings.Contains(answer, `"cores":2`) || !strings.Contains(answer, `"virtualmachinepreset.kubevirt.io/two":"kubevirt.io/v1"`) {
+		t.Errorf("%d %s", code, answer)
+	}
+	bad := strings.NewReplacer(`"two"},`, `"bad"},`, `"domain":{"cpu":{"cores":2}`, `"domain":{"firmware":{"uuid":"x"}`).Replace(preset)
+	if code, answer := cl.raw("", http.MethodPost, base+"virtualmachineinstancepresets", bad); code != 422 || !strings.Contains(answer, "spec.domain.firmware.uuid") {
+		t.Errorf("%d %s", code, answer)
 	}
 }
 

@@ -155,6 +155,7 @@ func mapper() meta.RESTMapper {
 		{v1.GroupVersion, "KubeVirt", "kubevirt", meta.RESTScopeNamespace},
 		{v1.GroupVersion, "VirtualMachine", "virtualmachine", meta.RESTScopeNamespace},
 		{v1.GroupVersion, "VirtualMachineInstance", "virtualmachineinstance", meta.RESTScopeNamespace},
+		{v1.GroupVersion, "VirtualMachineInstancePreset", "virtualmachineinstancepreset", meta.RESTScopeNamespace},
 		{v1.GroupVersion, "VirtualMachineInstanceMigration", "virtualmachineinstancemigration", meta.RESTScopeNamespace},
 	} {
 		m.AddSpecific(k.gv.WithKind(k.kind), k.gv.WithResource(k.resource+"s"), k.gv.WithResource(k.resource), k.scope)

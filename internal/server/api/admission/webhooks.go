@@ -41,6 +41,7 @@ const (
 	ValidateVMICreate  Handler = "ValidateVMICreate"
 	ValidateVMIUpdate  Handler = "ValidateVMIUpdate"
 	ValidateReplicaSet Handler = "ValidateReplicaSet"
+	ValidatePreset     Handler = "ValidatePreset"
 	ValidateMigration  Handler = "ValidateMigration"
 	ValidateMigUpdate  Handler = "ValidateMigrationUpdate"
 	ValidateStatus     Handler = "ValidateStatus"
@@ -80,6 +81,7 @@ func Hooks() []Hook {
 			update, "virtualmachineinstances"),
 		validating("virtualmachinereplicaset-validator", "/virtualmachinereplicaset-validate", ValidateReplicaSet,
 			both, "virtualmachineinstancereplicasets"),
+		validating("virtualmachinepreset-validator", "/vmipreset-validate", ValidatePreset, both, "virtualmachineinstancepresets"),
 		validating("migration-create-validator", "/migration-validate-create", ValidateMigration,
 			create, "virtualmachineinstancemigrations"),
 		validating("migration-update-validator", "/migration-validate-update", ValidateMigUpdate,

@@ -67,7 +67,7 @@ func changes(before, after *metav1.ObjectMeta, oldSpec, newSpec any) []operation
 	return out
 }
 
-func (s *Server) mutateVMI(_ context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+func (s *Server) mutateVMI(ctx context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 	vmi, old := &v1.VirtualMachineInstance{}, &v1.VirtualMachineInstance{}
 	if refused := decode(r, vmi, old); refused != nil {
 		return refused
@@ -85,10 +85,16 @@ func (s *Server) mutateVMI(_ context.Context, r *admissionv1.AdmissionRequest) *
 	if s.account(r) == "" {
 		vmi.Status = v1.VirtualMachineInstanceStatus{}
 	}
+	warnings, refused := s.preset(ctx, r.Namespace, vmi)
+	if refused != nil {
+		return refused
+	}
 	if err := defaults.VMI(vmi, s.Config.Get(), metav1.Now()); err != nil {
 		return failed(err)
 	}
-	return patched(append(changes(&before.ObjectMeta, &vmi.ObjectMeta, before.Spec, vmi.Spec), operation{"add", "/status", vmi.Status}))
+	answer := patched(append(changes(&before.ObjectMeta, &vmi.ObjectMeta, before.Spec, vmi.Spec), operation{"add", "/status", vmi.Status}))
+	answer.Warnings = warnings
+	return answer
 }
 
 // keepStatus takes back what a user did to a status: VMIs have no status subresource, so whoever may change a VMI reaches it.

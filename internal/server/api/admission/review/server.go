@@ -46,6 +46,7 @@ func (s *Server) Handlers() map[admission.Handler]http.Handler {
 		admission.ValidateVMICreate:  s.validateVMICreate,
 		admission.ValidateVMIUpdate:  s.validateVMIUpdate,
 		admission.ValidateReplicaSet: s.validateReplicaSet,
+		admission.ValidatePreset:     s.validatePreset,
 		admission.ValidateMigration:  s.validateMigration,
 		admission.ValidateMigUpdate:  s.validateMigrationUpdate,
 		admission.ValidateStatus:     s.validateStatus,

@@ -162,6 +162,21 @@ func (s *Server) validateReplicaSet(_ context.Context, r *admissionv1.AdmissionR
 	return nil
 }
 
+func (s *Server) validatePreset(_ context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	preset := &v1.VirtualMachineInstancePreset{}
+	if refused := decode(r, preset, nil); refused != nil {
+		return refused
+	}
+	// Whatever is wrong with it, it must be possible to let go of it.
+	if preset.DeletionTimestamp != nil {
+		return nil
+	}
+	if causes := rules.Preset(preset, s.Config.Get()); len(causes) > 0 {
+		return denied(causes)
+	}
+	return nil
+}
+
 func (s *Server) validateStatus(_ context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 	switch r.Resource.Resource {
 	case "virtualmachines":
