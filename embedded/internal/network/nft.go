@@ -10,7 +10,7 @@ import (
 )
 
 // renderNft writes the host's table: traffic of pods and nodes to the world gets the host's address, and unless the cluster is
-// exposed its API server answers this machine and the nodes only.
+// exposed its API server answers this machine and the nodes only, and nobody else calls nodes and pods by way of this machine.
 func renderNft(o options.Options, c plan.Cluster) string {
 	var b strings.Builder
 	table := o.NftTable()
@@ -27,6 +27,8 @@ func renderNft(o options.Options, c plan.Cluster) string {
 	if !o.Expose {
 		b.WriteString("\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n")
 		fmt.Fprintf(&b, "\t\ttcp dport %d iifname != { \"lo\", %q } reject with tcp reset\n\t}\n", o.APIServerPort, o.Bridge)
+		b.WriteString("\tchain forward {\n\t\ttype filter hook forward priority filter; policy accept;\n")
+		fmt.Fprintf(&b, "\t\toifname %[1]q iifname != %[1]q ct state new reject\n\t}\n", o.Bridge)
 	}
 	b.WriteString("}\n")
 	return b.String()
