@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"virtctl/internal/libvirt/layout"
 )
 
 // Dirs are the directories the daemon writes to.
@@ -41,6 +43,9 @@ func findProgram() (program, error) {
 //
 // capability_filters: with this capability libvirt reads every CPU property of a new QEMU one by one, some 470 round trips and
 // two thirds of a domain's start time. Without it libvirt reads the same facts as two CPUID feature lists.
+//
+// shared_filesystems: libvirt knows NFS, Ceph and the like by their type and calls a migration without copying unsafe on any other. A
+// claim's access mode says more, and the platform moves a guest with a claim only if that is ReadWriteMany.
 const qemuConf = `stdio_handler = "file"
 security_driver = "none"
 security_default_confined = 0
@@ -51,6 +56,7 @@ remember_owner = 0
 seccomp_sandbox = 1
 keepalive_interval = -1
 capability_filters = [ "cpu-unavailable-features" ]
+shared_filesystems = [ "` + layout.ClaimsDir + `" ]
 `
 
 // daemonConf: few threads, no keepalive timers (the client is on the same machine).

@@ -67,6 +67,8 @@ const (
 	// LibvirtLogEnv holds the log_filters of libvirt's daemon where its log is asked for. libvirt's own variable would make the launcher
 	// log what its client does, too.
 	LibvirtLogEnv = "VIRT_LAUNCHER_LIBVIRT_LOG"
+	// ClaimsDir has the mounts of Filesystem claims, see ClaimDir.
+	ClaimsDir = PrivateDir + "/vmi-disks"
 	// UID is the user and group everything in the pod runs as.
 	UID = 107
 	// ComputeContainer is the container that runs the launcher.
@@ -79,7 +81,7 @@ const (
 func ImageVolume(volume string) string { return path.Join("/var/run/kubevirt-image-volume", volume) }
 
 // ClaimDir is where a Filesystem claim is mounted; its image is ClaimImage.
-func ClaimDir(volume string) string { return path.Join(PrivateDir, "vmi-disks", volume) }
+func ClaimDir(volume string) string { return path.Join(ClaimsDir, volume) }
 
 // ClaimImage is a Filesystem claim's disk image.
 func ClaimImage(volume string) string { return path.Join(ClaimDir(volume), "disk.img") }
