@@ -85,7 +85,7 @@ test-integration: deps bin/virt-kube ## the controllers and servers behind a rea
 	go test -tags integration -count=1 -p 1 -timeout 20m ./internal/server/api ./internal/server/controller ./internal/server/cdi/...
 
 test-libvirt: deps bin/virt-kube images ## what needs a libvirt daemon of this machine: domains, the launcher and guests; virt-kube's own life
-	go test -tags libvirt -count=1 -p 1 -timeout 20m ./internal/libvirt/domain ./internal/libvirt/launcher
+	go test -tags libvirt -count=1 -p 1 -timeout 20m ./internal/libvirt/launcher
 	go test -tags guest -count=1 -p 1 -timeout 20m ./images/demo
 	$(MAKE) -C embedded e2e
 
