@@ -13,7 +13,7 @@ import (
 // each: this runs beside guests, where another launcher would take megabytes. The shell is there because a signal that a container's
 // first process does not handle is lost.
 const copyConsole = `trap 'exit 0' TERM
-[ -p "$0" ] || mkfifo -m 600 "$0" || [ -p "$0" ] || exit 1
+[ -p "$0" ] || mkfifo -m 600 "$0" 2>/dev/null || [ -p "$0" ] || exit 1
 while :; do cat "$0" & wait $! || exit 1; done`
 
 // hasConsoleContainer: a guest's output is in the log of the launcher, but where the VM asks for it with logSerialConsole: true it is in
