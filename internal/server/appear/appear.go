@@ -32,6 +32,8 @@ type Kind struct {
 	Cache      cache.Cache
 
 	available atomic.Bool
+	once      sync.Once
+	looked    chan struct{}
 	mu        sync.Mutex
 	followers []follower
 }
@@ -43,6 +45,12 @@ type follower struct {
 
 // Available tells whether the cluster has the kind.
 func (k *Kind) Available() bool { return k != nil && k.available.Load() }
+
+// Settled is closed when it has been looked: until then a kind that is not available may be there all the same.
+func (k *Kind) Settled() <-chan struct{} {
+	k.once.Do(func() { k.looked = make(chan struct{}) })
+	return k.looked
+}
 
 // Follow brings the kind's events to a controller. It must be called before the manager starts.
 func (k *Kind) Follow(c controller.Controller, h handler.EventHandler) {
@@ -76,6 +84,14 @@ func (k *Kind) Start(ctx context.Context) error {
 		ObjectType:    &metav1.PartialObjectMetadata{},
 		Handler:       toolscache.ResourceEventHandlerFuncs{AddFunc: func(any) { k.appeared(ctx) }},
 	})
+	k.Settled()
+	go func() {
+		select {
+		case <-informer.HasSyncedChecker().Done():
+			close(k.looked)
+		case <-ctx.Done():
+		}
+	}()
 	informer.RunWithContext(ctx)
 	return nil
 }

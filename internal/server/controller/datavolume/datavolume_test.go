@@ -38,6 +38,9 @@ func watcher(t *testing.T, allow bool, asked *[]authorizationv1.SubjectAccessRev
 	}).Build()
 	w := New(nil, nil, c, c)
 	w.available = func() bool { return true }
+	settled := make(chan struct{})
+	close(settled)
+	w.settled = settled
 	return w
 }
 
@@ -157,5 +160,26 @@ func TestOthersDataVolume(t *testing.T) {
 	w = watcher(t, true, nil, dv)
 	if p, err := w.Ensure(context.Background(), vm); err != nil || !p.Failed || p.Why != "DataVolume golden: no such host" {
 		t.Errorf("when the import failed: %+v, %v", p, err)
+	}
+}
+
+// A controller that was started a moment ago must not take an import under way for a disk that is ready.
+func TestNotKnownYet(t *testing.T) {
+	dv := &cdi.DataVolume{ObjectMeta: metav1.ObjectMeta{Namespace: "lab", Name: "root"}}
+	dv.Status.Phase = cdi.ImportInProgress
+	w := watcher(t, true, nil, dv)
+	settled := make(chan struct{})
+	w.available, w.settled = func() bool { return false }, settled
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	if ready, _, err := w.Progress(gone, "lab", "root"); ready || err == nil {
+		t.Errorf("before it has looked: ready %v, %v", ready, err)
+	}
+	if p, err := w.Ensure(gone, machine(nil)); p.Ready || err == nil {
+		t.Errorf("before it has looked: %+v, %v", p, err)
+	}
+	close(settled)
+	if ready, _, err := w.Progress(context.Background(), "lab", "root"); !ready || err != nil {
+		t.Errorf("without DataVolumes only the claim counts: ready %v, %v", ready, err)
 	}
 }

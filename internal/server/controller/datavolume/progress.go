@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -19,7 +20,11 @@ import (
 
 // Progress tells a VMI whether the claim behind a DataVolume may be used.
 func (w *Watcher) Progress(ctx context.Context, namespace, name string) (ready bool, why string, err error) {
-	if !w.available() {
+	present, err := w.present(ctx)
+	if err != nil {
+		return false, "", err
+	}
+	if !present {
 		return true, "", nil // only the claim counts
 	}
 	dv, err := w.get(ctx, namespace, name)
@@ -33,7 +38,14 @@ func (w *Watcher) Progress(ctx context.Context, namespace, name string) (ready b
 
 // Ensure makes what is missing of a VM's DataVolumes and tells how far they are.
 func (w *Watcher) Ensure(ctx context.Context, machine *v1.VirtualMachine) (vm.Progress, error) {
-	if len(machine.Spec.DataVolumeTemplates) > 0 && !w.available() {
+	if !uses(machine) {
+		return vm.Progress{Ready: true}, nil
+	}
+	present, err := w.present(ctx)
+	if err != nil {
+		return vm.Progress{}, err
+	}
+	if len(machine.Spec.DataVolumeTemplates) > 0 && !present {
 		return vm.Progress{Failed: true, Why: "this cluster has no DataVolumes; install CDI or remove spec.dataVolumeTemplates"}, nil
 	}
 	total := vm.Progress{Ready: true}
@@ -53,15 +65,23 @@ func (w *Watcher) Ensure(ctx context.Context, machine *v1.VirtualMachine) (vm.Pr
 		}
 		total = worse(total, progressOf(dv))
 	}
+	if !present || machine.Spec.Template == nil {
+		return total, nil
+	}
 	return w.others(ctx, machine, total)
+}
+
+// uses tells whether a VM has to do with DataVolumes at all.
+func uses(machine *v1.VirtualMachine) bool {
+	if len(machine.Spec.DataVolumeTemplates) > 0 {
+		return true
+	}
+	return machine.Spec.Template != nil && slices.ContainsFunc(machine.Spec.Template.Spec.Volumes, func(v v1.Volume) bool { return v.DataVolume != nil })
 }
 
 // others adds the DataVolumes that the VM uses and somebody else made. Whether they are ready is the VMI's matter, that they fail is news
 // for the VM too.
 func (w *Watcher) others(ctx context.Context, machine *v1.VirtualMachine, total vm.Progress) (vm.Progress, error) {
-	if machine.Spec.Template == nil || !w.available() {
-		return total, nil
-	}
 	for i := range machine.Spec.Template.Spec.Volumes {
 		source := machine.Spec.Template.Spec.Volumes[i].DataVolume
 		if source == nil {
