@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"net/http"
 	"os"
 	"testing"
@@ -69,4 +70,39 @@ func TestImporterOutOfMemory(t *testing.T) {
 	j.kubectlIn(volume, "apply", "-f", "-")
 	j.kubectl("wait", "dv/disk", "--for", "jsonpath={.status.phase}=Succeeded", "--timeout", "120s")
 	j.noWorkers()
+}
+
+// TestFullDisk: a claim that has no room left takes no image, says so, and keeps what it has; with room again, the same command does.
+func TestFullDisk(t *testing.T) {
+	j := start(t)
+	j.kubectlIn(`{"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"name":"disk"},"spec":{"accessModes":["ReadWriteOnce"],
+"resources":{"requests":{"storage":"128Mi"}}}}`, "apply", "-f", "-")
+	j.onClaim("fill", "head -c 100000000 /dev/zero | tr '\\0' x > /claim/mine && sync && sha256sum /claim/mine > /claim/sum")
+	path, digest := j.randomFile(64 << 20)
+	upload := []string{"image-upload", "pvc", "disk", "--image-path", path, "--no-create"}
+	j.refused(9, "larger than the reported available storage", upload...)
+	j.onClaim("look", "sha256sum -c /claim/sum && test ! -e /claim/disk.img && rm /claim/mine /claim/sum")
+	j.virtctl(upload...)
+	j.want("checksum of what arrived", j.kubectl("get", "pvc", "disk", "-o", `jsonpath={.metadata.annotations.virtctl\.io/content-digest}`), digest)
+	j.noWorkers()
+}
+
+// onClaim runs a shell command in a pod with the claim "disk".
+func (j *journey) onClaim(name, command string) {
+	j.Helper()
+	pod, err := json.Marshal(map[string]any{
+		"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": name}, "spec": map[string]any{
+			"securityContext": map[string]any{"fsGroup": 107}, "restartPolicy": "Never", "containers": []any{map[string]any{
+				"name": "c", "image": "localhost/virtctl/virt-launcher:" + shared.Tag, "imagePullPolicy": "Never",
+				"command": []string{"/bin/sh", "-ec", command}, "volumeMounts": []any{map[string]any{"name": "claim", "mountPath": "/claim"}},
+			}},
+			"volumes": []any{map[string]any{"name": "claim", "persistentVolumeClaim": map[string]any{"claimName": "disk"}}},
+		},
+	})
+	if err != nil {
+		j.Fatal(err)
+	}
+	j.kubectlIn(string(pod), "apply", "-f", "-")
+	j.kubectl("wait", "pod/"+name, "--for", "jsonpath={.status.phase}=Succeeded", "--timeout", "60s")
+	j.kubectl("delete", "pod", name)
 }

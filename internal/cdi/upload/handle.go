@@ -153,6 +153,13 @@ func (s *Server) continues(w http.ResponseWriter, t *transfer) (*volume.Entry, b
 // save writes the content into the claim.
 func (s *Server) save(ctx context.Context, t *transfer, resume *volume.Entry) (stream.Result, error) {
 	opts := s.config.Options
+	if s.config.Measure != nil {
+		now, err := s.config.Measure()
+		if err != nil {
+			return stream.Result{}, &stream.NoSpaceError{Target: s.config.Volume.Disk, Err: err}
+		}
+		opts = now
+	}
 	opts.Content, opts.Size, opts.Progress = t.content, t.length, s.config.Progress.Set
 	if t.content == stream.Archive || t.content == stream.FilesystemClone {
 		return s.extract(ctx, t, opts)

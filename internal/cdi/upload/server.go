@@ -25,8 +25,10 @@ import (
 // Config is one upload server.
 type Config struct {
 	Volume volume.Volume
-	// Options are the sizes of the disk.
+	// Options are the sizes of the disk. Measure gives them as they are now, for a claim may get room while its server waits; nil is that they
+	// stay.
 	Options stream.Options
+	Measure func() (stream.Options, error)
 	// ClientName is the common name that a client's certificate must have.
 	ClientName string
 	TLS        TLS

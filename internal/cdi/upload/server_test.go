@@ -13,12 +13,14 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/s2"
 
 	"virtctl/internal/cdi/names"
+	"virtctl/internal/cdi/stream"
 )
 
 func random(n int) []byte {
@@ -307,6 +309,33 @@ func TestRefusedUploads(t *testing.T) {
 	}
 	g.mustEnd()
 	g.disk(good)
+}
+
+// A claim that was full when its upload server started takes an image when it has room.
+func TestRoomIsMeasuredForEachUpload(t *testing.T) {
+	g := newTarget(t)
+	var room atomic.Int64
+	g.config.Measure = func() (stream.Options, error) {
+		opts := g.config.Options
+		if opts.Available = room.Load(); opts.Available == 0 {
+			return opts, errors.New("the claim has no room for a disk")
+		}
+		return opts, nil
+	}
+	g.start()
+	data := bytes.Repeat([]byte("image..."), 1<<18)
+	for _, full := range []int64{0, 1 << 20} {
+		room.Store(full)
+		if r := g.send(http.MethodPost, "/v1beta1/upload", bytes.NewReader(data)); r.StatusCode != http.StatusBadRequest || !strings.Contains(r.text, "larger than the reported available storage") {
+			t.Errorf("%d bytes of room: %s %s", full, r.Status, r.text)
+		}
+	}
+	room.Store(4 << 20)
+	if r := g.send(http.MethodPost, "/v1beta1/upload", bytes.NewReader(data)); r.StatusCode != http.StatusOK {
+		t.Fatalf("%s %s", r.Status, r.text)
+	}
+	g.mustEnd()
+	g.disk(data)
 }
 
 func TestDeadline(t *testing.T) {

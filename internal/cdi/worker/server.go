@@ -10,6 +10,7 @@ import (
 
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/cdi/source"
+	"virtctl/internal/cdi/stream"
 	"virtctl/internal/cdi/upload"
 	"virtctl/internal/cdi/worker/metrics"
 )
@@ -36,7 +37,11 @@ func (w *Worker) upload(ctx context.Context) (names.TerminationMessage, error) {
 	}
 	w.logf("waiting for an upload on %s", l.Addr())
 	server := upload.New(upload.Config{
-		Volume: vol, Options: opts, ClientName: w.Env(names.EnvClientName), Deadline: deadline, Logf: w.logf,
+		Volume: vol, Options: opts, Measure: func() (stream.Options, error) {
+			_, now, err := w.target(w.Env(names.EnvUploadImageSize))
+			return now, err
+		},
+		ClientName: w.Env(names.EnvClientName), Deadline: deadline, Logf: w.logf,
 		Progress: metrics.NewProgress(names.MetricImportProgress, w.Env(names.EnvOwnerUID)),
 		TLS: upload.TLS{
 			CertFile: w.Env(names.EnvTLSCertFile), KeyFile: w.Env(names.EnvTLSKeyFile), ClientCAFile: w.Env(names.EnvClientCertFile),
