@@ -72,8 +72,8 @@ generate: ## write again what is generated: definitions, completions, reference
 	cd internal/crds && go run ./gen .
 	go run ./cmd/virtctl/gen
 
-.PHONY: test test-unit test-integration test-libvirt test-e2e
-test: deps lint test-unit test-integration test-e2e ## lint, unit, integration and e2e; what CI runs
+.PHONY: test test-unit test-integration test-libvirt test-guest test-kube test-e2e
+test: deps lint test-unit test-integration test-libvirt test-e2e ## lint, unit, integration, libvirt and e2e; what CI runs
 
 UNIT := go test -timeout 15m
 test-unit: deps ## unit, golden and script tests (UPDATE=1 writes golden files again)
@@ -84,9 +84,13 @@ test-unit: deps ## unit, golden and script tests (UPDATE=1 writes golden files a
 test-integration: deps bin/virt-kube ## the controllers and servers behind a real API server
 	go test -tags integration -count=1 -p 1 -timeout 20m ./internal/server/api ./internal/server/controller ./internal/server/cdi/...
 
-test-libvirt: deps bin/virt-kube images ## what needs a libvirt daemon of this machine: domains, the launcher and guests; virt-kube's own life
+test-libvirt: deps images ## domains and the launcher on the libvirt and QEMU of the launcher image
 	go test -tags libvirt -count=1 -p 1 -timeout 20m ./internal/libvirt/launcher
+
+test-guest: deps images ## the demo guest on all the hardware it may meet; not in make test
 	go test -tags guest -count=1 -p 1 -timeout 20m ./images/demo
+
+test-kube: deps ## virt-kube's own life: two nodes, kill -9, a second start; not in make test
 	$(MAKE) -C embedded e2e
 
 test-e2e: deps build bin/virt-kube images ## the user's journeys on a cluster of this machine, with real VMs

@@ -41,8 +41,8 @@ func newMachine(t *testing.T) *machine {
 	}
 	o := options.Default()
 	o.Instance, o.StateDir, o.RunDir, o.Bridge = "selftest", dir, "/run/virt-kube-selftest", "vkself"
-	o.PodCIDR, o.ServiceCIDR, o.NodeCIDR = "10.231.0.0/16", "10.232.0.0/16", "10.233.0.0/24"
-	o.PodCIDR6, o.ServiceCIDR6, o.NodeCIDR6 = "fd00:10:231::/56", "fd00:10:232::/112", "fd00:10:233::/64"
+	o.PodCIDR, o.ServiceCIDR, o.NodeCIDR = "10.192.0.0/16", "10.193.0.0/16", "10.194.0.0/24"
+	o.PodCIDR6, o.ServiceCIDR6, o.NodeCIDR6 = "fd00:10:192::/56", "fd00:10:193::/112", "fd00:10:194::/64"
 	o.APIServerPort = 16443
 	m := &machine{T: t, binary: binary, options: o}
 	t.Cleanup(func() {

@@ -19,12 +19,8 @@ import (
 	"virtctl/embedded/internal/options"
 )
 
-const (
-	// readyIn is the promise for a control plane and one node.
-	readyIn = 15 * time.Second
-	// memoryLimit is the promise for everything of an idle cluster of one node.
-	memoryLimit = 700 << 20
-)
+// memoryLimit is the promise for everything of an idle cluster of one node.
+const memoryLimit = 700 << 20
 
 // TestCluster is the life of a cluster: every part needs the one before.
 func TestCluster(t *testing.T) {
@@ -60,11 +56,8 @@ func TestCluster(t *testing.T) {
 func (m *machine) testStart() {
 	began := time.Now()
 	m.run(m.upArgs("1")...)
-	if took := time.Since(began); took > readyIn {
-		m.Errorf("ready after %s, promised %s", took, readyIn)
-	} else {
-		m.Logf("ready after %s", took)
-	}
+	// make bench holds this to its promise, on a machine that does nothing else.
+	m.Logf("ready after %s", time.Since(began))
 	out, err := m.command("up").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "already running") {
 		m.Errorf("second up: %s, %v", out, err)
@@ -367,7 +360,7 @@ func (m *machine) testNothingLeft() {
 			m.Fatalf("%v: %v", check, err)
 		}
 		for line := range strings.SplitSeq(string(out), "\n") {
-			for _, trace := range []string{m.options.Bridge, m.options.StateDir, m.options.NftTable(), "10.231.", "10.233.", "fd00:10:231", "kubernetes.io~local-volume/volumeDevices/pvc"} {
+			for _, trace := range []string{m.options.Bridge, m.options.StateDir, m.options.NftTable(), "10.192.", "10.194.", "fd00:10:192", "kubernetes.io~local-volume/volumeDevices/pvc"} {
 				if strings.Contains(line, trace) {
 					m.Errorf("left in %v: %s", check, line)
 				}
