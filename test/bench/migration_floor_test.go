@@ -55,7 +55,9 @@ const (
 func (b *bench) barePod(namespace, node string) *corev1.Pod {
 	user, seconds, together := int64(107), int64(1), true
 	environment := []corev1.EnvVar{
-		{Name: "HOME", Value: "/work"}, {Name: "XDG_RUNTIME_DIR", Value: "/work/run"}, {Name: "XDG_CONFIG_HOME", Value: "/work/config"},
+		{Name: "HOME", Value: "/work"},
+		{Name: "XDG_RUNTIME_DIR", Value: "/work/run"},
+		{Name: "XDG_CONFIG_HOME", Value: "/work/config"},
 		{Name: "XDG_CACHE_HOME", Value: "/work/cache"},
 	}
 	volumes := []corev1.Volume{
