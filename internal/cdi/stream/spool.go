@@ -8,20 +8,18 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"virtctl/internal/cdi/image"
+	"virtctl/internal/cdi/qemuimg"
 )
 
 // spooled is the format of checkpoints of the first half of a Spool.
 const spooled image.Format = "spool"
 
 const (
-	toolMemory  = 1 << 30 // bytes of address space for qemu-img
-	toolStack   = 1 << 20 // bytes for the stack of each of its threads
-	infoSeconds = 30      // of processor time for qemu-img info
+	infoSeconds = 30 // of processor time for qemu-img info
 	toolOutput  = 1 << 20
 )
 
@@ -156,13 +154,7 @@ func toolInfo(ctx context.Context, format image.Format, source string) (int64, e
 
 // runTool runs qemu-img within limits. Target is the path that an ENOSPC would be about.
 func runTool(ctx context.Context, target string, cpu int, args ...string) ([]byte, error) {
-	// Stacks and arenas of its many threads count as address space: without these two, a slow disk alone would use the limit up.
-	limits := []string{"--as=" + strconv.Itoa(toolMemory), "--stack=" + strconv.Itoa(toolStack), "--core=0"}
-	if cpu > 0 {
-		limits = append(limits, "--cpu="+strconv.Itoa(cpu))
-	}
-	cmd := exec.CommandContext(ctx, "prlimit", append(append(limits, "qemu-img"), args...)...)
-	cmd.Env = append(os.Environ(), "MALLOC_ARENA_MAX=2", "LC_ALL=C")
+	cmd := qemuimg.Command(ctx, cpu, args...)
 	var stdout, stderr boundedBuffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"virtctl/internal/cdi/image"
+	"virtctl/internal/cdi/qemuimg"
 	"virtctl/internal/cdi/source"
 	"virtctl/internal/cdi/stream"
 	"virtctl/internal/cdi/worker/nbd"
@@ -26,9 +26,7 @@ import (
 
 const (
 	// diskMode is what the contract gives to disk.img.
-	diskMode = 0o660
-	// toolMemory bounds qemu-img's address space.
-	toolMemory = 1 << 30
+	diskMode   = 0o660
 	toolOutput = 64 << 10
 )
 
@@ -159,7 +157,7 @@ func (c *conversion) tool(ctx context.Context, format image.Format, socket strin
 	if err != nil {
 		return fmt.Errorf("name the image for qemu-img: %w", err)
 	}
-	args := []string{"--as=" + strconv.Itoa(toolMemory), "--core=0", "qemu-img", "convert", "-p", "-n", "-W", "-m", "4", "-t", c.cacheMode(), "-O", "raw"}
+	args := []string{"convert", "-p", "-n", "-W", "-m", "4", "-t", c.cacheMode(), "-O", "raw"}
 	switch {
 	case filled:
 		args = append(args, "-S", "0")
@@ -167,7 +165,7 @@ func (c *conversion) tool(ctx context.Context, format image.Format, socket strin
 		// A device may hold anything; a file that was just made is empty.
 		args = append(args, "--target-is-zero")
 	}
-	cmd := exec.CommandContext(ctx, "prlimit", append(args, "json:"+string(spec), c.target)...)
+	cmd := qemuimg.Command(ctx, 0, append(args, "json:"+string(spec), c.target)...)
 	stderr := &bounded{}
 	cmd.Stderr = stderr
 	out, err := cmd.StdoutPipe()
