@@ -174,3 +174,27 @@ spec:
       %s
 `, name, domain, rest)
 }
+
+// TestKindsWithoutMeaningAreRefused: what nothing acts on is not taken, and can be listed all the same, as clients that tidy up do.
+func TestKindsWithoutMeaningAreRefused(t *testing.T) {
+	j := start(t)
+	for _, kind := range []struct{ version, kind, plural string }{
+		{"pool.kubevirt.io/v1beta1", "VirtualMachinePool", "virtualmachinepools"},
+		{"snapshot.kubevirt.io/v1beta1", "VirtualMachineSnapshot", "virtualmachinesnapshots"},
+		{"snapshot.kubevirt.io/v1beta1", "VirtualMachineSnapshotContent", "virtualmachinesnapshotcontents"},
+		{"snapshot.kubevirt.io/v1beta1", "VirtualMachineRestore", "virtualmachinerestores"},
+		{"clone.kubevirt.io/v1beta1", "VirtualMachineClone", "virtualmachineclones"},
+		{"export.kubevirt.io/v1", "VirtualMachineExport", "virtualmachineexports"},
+		{"export.kubevirt.io/v1beta1", "VirtualMachineExport", "virtualmachineexports"},
+		{"backup.kubevirt.io/v1alpha1", "VirtualMachineBackup", "virtualmachinebackups"},
+		{"backup.kubevirt.io/v1alpha1", "VirtualMachineBackupTracker", "virtualmachinebackuptrackers"},
+	} {
+		r := j.kubectlTry(fmt.Sprintf(`{"apiVersion":%q,"kind":%q,"metadata":{"name":"x"},"spec":{"source":{"name":"web"}}}`, kind.version, kind.kind), "create", "-f", "-")
+		if r.Code == 0 || !strings.Contains(r.Stderr, "nothing here acts on a "+kind.kind) {
+			t.Errorf("%s of %s: %+v", kind.kind, kind.version, r)
+		}
+		group, version, _ := strings.Cut(kind.version, "/")
+		j.want("list of "+kind.plural, j.kubectl("get", kind.plural+"."+version+"."+group, "-o", "name"), "")
+		j.kubectl("delete", kind.plural+"."+version+"."+group, "--all")
+	}
+}

@@ -45,6 +45,9 @@ func run(outDir string) error {
 			return fmt.Errorf("%s.%s: %w", d.plural, d.group, err)
 		}
 	}
+	if err := writeRefused(outDir); err != nil {
+		return err
+	}
 	return writeMarked(work, outDir)
 }
 
