@@ -24,15 +24,27 @@ type refused struct {
 func refusedKinds() []refused {
 	const snapshots = "take a VolumeSnapshot of the VM's claims with your storage, and make disks from it with \"virtctl create vm --volume-import type:snapshot,src:NAME\""
 	return []refused{
-		{"pool.kubevirt.io", "VirtualMachinePool", []string{"v1beta1"}, []string{"vmpool", "vmpools"},
-			"use a VirtualMachineInstanceReplicaSet, or one VirtualMachine each"},
+		{
+			"pool.kubevirt.io", "VirtualMachinePool",
+			[]string{"v1beta1"},
+			[]string{"vmpool", "vmpools"},
+			"use a VirtualMachineInstanceReplicaSet, or one VirtualMachine each",
+		},
 		{"snapshot.kubevirt.io", "VirtualMachineSnapshot", []string{"v1beta1"}, []string{"vmsnapshot", "vmsnapshots"}, snapshots},
 		{"snapshot.kubevirt.io", "VirtualMachineSnapshotContent", []string{"v1beta1"}, []string{"vmsnapshotcontent", "vmsnapshotcontents"}, snapshots},
 		{"snapshot.kubevirt.io", "VirtualMachineRestore", []string{"v1beta1"}, []string{"vmrestore", "vmrestores"}, snapshots},
-		{"clone.kubevirt.io", "VirtualMachineClone", []string{"v1beta1"}, []string{"vmclone", "vmclones"},
-			"stop the VM and make another from its disks with \"virtctl create vm --volume-import type:pvc,src:CLAIM\""},
-		{"export.kubevirt.io", "VirtualMachineExport", []string{"v1", "v1beta1"}, []string{"vmexport", "vmexports"},
-			"mount the VM's claim in a pod and copy its disk from there"},
+		{
+			"clone.kubevirt.io", "VirtualMachineClone",
+			[]string{"v1beta1"},
+			[]string{"vmclone", "vmclones"},
+			"stop the VM and make another from its disks with \"virtctl create vm --volume-import type:pvc,src:CLAIM\"",
+		},
+		{
+			"export.kubevirt.io", "VirtualMachineExport",
+			[]string{"v1", "v1beta1"},
+			[]string{"vmexport", "vmexports"},
+			"mount the VM's claim in a pod and copy its disk from there",
+		},
 		{"backup.kubevirt.io", "VirtualMachineBackup", []string{"v1alpha1"}, []string{"vmbackup", "vmbackups"}, snapshots},
 		{"backup.kubevirt.io", "VirtualMachineBackupTracker", []string{"v1alpha1"}, []string{"vmbackuptracker", "vmbackuptrackers"}, snapshots},
 	}
