@@ -103,7 +103,7 @@ bench: deps build bin/virt-kube images ## measure docs/promises.md, each figure 
 # The tags of every test, so that no file is left out.
 TEST_TAGS := e2e,bench,integration,libvirt,guest
 .PHONY: lint lint-all format
-lint: bin/lint bin/gofumpt virt-kube-assets ## the part of lint-all that every test run checks: format, import rules, errorlint
+lint: deps bin/lint bin/gofumpt virt-kube-assets ## the part of lint-all that every test run checks: format, import rules, errorlint
 	@unformatted=$$(bin/gofumpt -l .); if [ -n "$$unformatted" ]; then echo "not formatted, run make format: $$unformatted" >&2; exit 1; fi
 	bin/lint -tags $(TEST_TAGS) ./...
 	CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) -trimpath' bin/lint -C embedded -tags $(VIRT_KUBE_TAGS),e2e ./...
