@@ -49,6 +49,7 @@ func TestPluggedDisksMove(t *testing.T) {
 
 	j.virtctl("removevolume", "mover", "--volume-name", "extra")
 	j.kubectl("wait", "pods", "-l", "kubevirt.io=hotplug-disk", "--for", "delete", "--timeout", "60s")
-	ask("ls /dev/sdb 2>/dev/null || echo no-disk-any-more", "no-disk-any-more")
+	// QEMU tells the guest, whose kernel takes the device away in its own time.
+	ask("while test -e /dev/sdb; do :; done; echo no-disk-any-more", "no-disk-any-more")
 	j.want("the machine's volumes", j.kubectl("get", "vmi", "mover", "-o", "jsonpath={.status.volumeStatus[*].name}"), "mover-containerdisk-0")
 }

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -24,6 +25,24 @@ func TestLiveMigration(t *testing.T) {
 	j.want("phase of the migration", j.kubectl("get", "vmim", "-o", "jsonpath={.items[0].status.phase}"), "Succeeded")
 	if out := j.pipe("\ncat /tmp/mark\n", "console", "mover", "--timeout", "20s"); !strings.Contains(out, "\nkept-in-memory") {
 		t.Errorf("the guest has lost what was in its memory:\n%s", out)
+	}
+
+	// Back again, by a label and told to a program.
+	j.kubectl("label", "vm", "mover", "tier=web")
+	var moved struct {
+		VM, Phase, From, To string
+		TransferredBytes    uint64
+	}
+	told := j.virtctl("migrate", "-l", "tier=web", "--wait", "--timeout", "90s", "-o", "json")
+	if err := json.Unmarshal([]byte(told), &moved); err != nil {
+		t.Fatalf("%v\n%s", err, told)
+	}
+	if moved.VM != "mover" || moved.Phase != "Succeeded" || moved.From != after || moved.To != before || moved.TransferredBytes == 0 {
+		t.Errorf("the way back from %s to %s was told as %s", after, before, told)
+	}
+	page := j.virtctl("describe", "mover")
+	if at := strings.Index(page, "Last migrations:"); at < 0 || strings.Count(page[at:], "Succeeded") < 2 {
+		t.Errorf("two migrations are not described:\n%s", page)
 	}
 
 	j.virtctl("stop", "mover", "--wait")

@@ -58,12 +58,12 @@ func (cl *cluster) namespace(name string, labels map[string]string) {
 	}
 }
 
-// startControllers runs one replica of virt-controller, with no more rights than an installation gives it, until the returned
+// startControllers runs one replica of virt-controller, in its name, with no more rights than an installation gives it, until the returned
 // function is called.
-func (cl *cluster) startControllers() (stop func()) {
+func (cl *cluster) startControllers(name string) (stop func()) {
 	cl.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	mgr, err := NewManager(ctx, cl.plane.Account("kubevirt", "kubevirt-controller"), Flags{LauncherImage: launcherImage, Namespace: "kubevirt", LeaderElection: true})
+	mgr, err := NewManager(ctx, cl.plane.Account("kubevirt", "kubevirt-controller"), Flags{LauncherImage: launcherImage, Namespace: "kubevirt", LeaderElection: true, Identity: name})
 	if err != nil {
 		cl.t.Fatal(err)
 	}

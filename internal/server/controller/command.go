@@ -26,6 +26,8 @@ type Flags struct {
 	Namespace string
 	// LeaderElection is off only where exactly one replica runs.
 	LeaderElection bool
+	// Identity is the replica's name in the Lease; empty makes one up.
+	Identity string
 }
 
 // Command is `virt-server controller`.
@@ -38,6 +40,11 @@ func Command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			name, err := os.Hostname() // the pod's
+			if err != nil {
+				return fmt.Errorf("find this replica's name: %w", err)
+			}
+			f.Identity = name
 			return run(cmd.Context(), f)
 		},
 	}

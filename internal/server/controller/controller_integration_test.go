@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,7 +34,7 @@ func vmObject(name string, strategy v1.VirtualMachineRunStrategy) *v1.VirtualMac
 // A VM's life on a real API server, in a namespace that enforces Pod Security restricted, and its cost in writes.
 func TestLifeOnAPIServer(t *testing.T) {
 	cl := startCluster(t)
-	cl.startControllers()
+	cl.startControllers("virt-controller")
 	ctx := context.Background()
 	vm := vmObject("web", v1.RunStrategyAlways)
 	if err := cl.c.Create(ctx, vm); err != nil {
@@ -84,18 +85,23 @@ func TestLifeOnAPIServer(t *testing.T) {
 // Two replicas: one works, the other takes over when it goes, and nothing is made twice.
 func TestTwoReplicas(t *testing.T) {
 	cl := startCluster(t)
-	stop := cl.startControllers()
+	stop := cl.startControllers("virt-controller-a")
 	ctx := context.Background()
 	if err := cl.c.Create(ctx, vmObject("first", v1.RunStrategyAlways)); err != nil {
 		t.Fatal(err)
 	}
 	cl.awaitVM("first", v1.VirtualMachineStatusRunning)
-	cl.startControllers()
+	cl.startControllers("virt-controller-b")
 	stop()
 	if err := cl.c.Create(ctx, vmObject("second", v1.RunStrategyAlways)); err != nil {
 		t.Fatal(err)
 	}
 	cl.awaitVM("second", v1.VirtualMachineStatusRunning)
+	// Whoever asks finds the leader's pod by the Lease.
+	lease := &coordinationv1.Lease{}
+	if err := cl.c.Get(ctx, client.ObjectKey{Namespace: "kubevirt", Name: component}, lease); err != nil || lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity != "virt-controller-b" {
+		t.Errorf("the Lease is held by %v: %v", lease.Spec.HolderIdentity, err)
+	}
 	var pods corev1.PodList
 	if err := cl.c.List(ctx, &pods, client.InNamespace("lab")); err != nil || len(pods.Items) != 2 {
 		t.Errorf("%d pods, %v", len(pods.Items), err)
@@ -106,7 +112,7 @@ func TestTwoReplicas(t *testing.T) {
 func TestManyVMs(t *testing.T) {
 	const count = 100
 	cl := startCluster(t)
-	cl.startControllers()
+	cl.startControllers("virt-controller")
 	ctx := context.Background()
 	begin := time.Now()
 	for i := range count {

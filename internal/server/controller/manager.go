@@ -12,6 +12,7 @@ import (
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	v1 "kubevirt.io/api/core/v1"
 	instancetypev1beta1 "kubevirt.io/api/instancetype/v1beta1"
 	migrationsv1alpha1 "kubevirt.io/api/migrations/v1alpha1"
@@ -71,6 +72,10 @@ func NewManager(ctx context.Context, cluster *rest.Config, f Flags) (manager.Man
 	cluster.UserAgent = component + "/" + version.Version()
 	metrics := serving.Options(f.Port, f.CertDir, component)
 	delete(metrics.ExtraHandlers, "/healthz") // served below, when there is a configuration to tell about
+	lock, err := f.lock(cluster)
+	if err != nil {
+		return nil, err
+	}
 	lease, renew, retry, manyReplicas := leaseDuration, renewDeadline, retryPeriod, true
 	mgr, err := manager.New(cluster, manager.Options{
 		Scheme:                        scheme,
@@ -81,9 +86,11 @@ func NewManager(ctx context.Context, cluster *rest.Config, f Flags) (manager.Man
 		LeaderElectionID:              component,
 		LeaderElectionNamespace:       f.Namespace,
 		LeaderElectionReleaseOnCancel: true,
-		LeaseDuration:                 &lease,
-		RenewDeadline:                 &renew,
-		RetryPeriod:                   &retry,
+		// nil is one with a name of its own.
+		LeaderElectionResourceLockInterface: lock,
+		LeaseDuration:                       &lease,
+		RenewDeadline:                       &renew,
+		RetryPeriod:                         &retry,
 		// Names are unique in a program; tests run several replicas in one.
 		Controller: config.Controller{SkipNameValidation: &manyReplicas},
 	})
@@ -101,6 +108,19 @@ func NewManager(ctx context.Context, cluster *rest.Config, f Flags) (manager.Man
 		return nil, fmt.Errorf("serve /healthz: %w", err)
 	}
 	return mgr, addControllers(mgr, source, f)
+}
+
+// lock is the Lease as the contract has it, held in the replica's own name. A replica that was killed and started again leads on at once.
+func (f Flags) lock(cluster *rest.Config) (resourcelock.Interface, error) {
+	if !f.LeaderElection || f.Identity == "" {
+		return nil, nil
+	}
+	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, f.Namespace, component,
+		resourcelock.ResourceLockConfig{Identity: f.Identity}, cluster, renewDeadline)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the Lease %s: %w", component, err)
+	}
+	return lock, nil
 }
 
 func addControllers(mgr manager.Manager, source *clusterconfig.Source, f Flags) error {
