@@ -29,7 +29,7 @@ func (s *sender) shortcut(ctx context.Context) *door {
 	}
 	d, err := s.invitation(ctx)
 	if err == nil {
-		err = d.greet(ctx)
+		err = d.answers(ctx, greeting, http.MethodHead, d.prefix+"upload")
 	}
 	if err != nil {
 		s.direct = false
@@ -68,23 +68,4 @@ func (s *sender) invitation(ctx context.Context) (*door, error) {
 	transport := client.BulkTransport(own.Config(resp.Header.Get(names.HeaderServerKey)))
 	transport.Proxy, transport.DialContext = nil, dial.Dialer(near).DialContext
 	return &door{address: address.String(), prefix: "https://" + address.String() + "/v1beta1/", straight: true, http: &http.Client{Transport: transport}}, nil
-}
-
-// greet finds out whether the server answers there.
-func (d *door) greet(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, greeting)
-	defer cancel()
-	req, err := d.request(ctx, http.MethodHead, "upload")
-	if err != nil {
-		return err
-	}
-	resp, err := d.http.Do(req)
-	if err != nil {
-		return err
-	}
-	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", d.address, resp.Status)
-	}
-	return nil
 }

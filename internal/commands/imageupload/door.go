@@ -113,9 +113,14 @@ func pool(authority []byte) *x509.CertPool {
 
 // reachable asks the proxy whether it lives.
 func (d *door) reachable(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, reach)
+	return d.answers(ctx, reach, http.MethodGet, strings.TrimSuffix(d.prefix, "/v1beta1/")+names.PathHealth)
+}
+
+// answers tells whether somebody says yes at an address in time.
+func (d *door) answers(ctx context.Context, patience time.Duration, method, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(d.prefix, "/v1beta1/")+names.PathHealth, nil)
+	req, err := http.NewRequestWithContext(ctx, method, address, nil)
 	if err != nil {
 		return err
 	}
