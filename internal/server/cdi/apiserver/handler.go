@@ -68,9 +68,12 @@ func notFound(w http.ResponseWriter, r *http.Request) {
 // upload leads a request to the upload server of the claim in its path. Who got here may: no token is needed.
 func (a *api) upload(w http.ResponseWriter, r *http.Request) {
 	endpoint := r.PathValue("endpoint")
-	// Nothing is learned from asking after upload-direct, so HEAD, which fewer permissions do for, is not led there.
-	if !slices.Contains([]string{"upload", "upload-async", "upload-form", "upload-form-async"}, endpoint) &&
-		!(endpoint == uploadapi.Direct && r.Method == http.MethodPost) {
+	known := []string{"upload", "upload-async", "upload-form", "upload-form-async"}
+	// HEAD, which fewer permissions do for, invites nobody.
+	if r.Method == http.MethodPost {
+		known = append(known, uploadapi.Direct)
+	}
+	if !slices.Contains(known, endpoint) {
 		notFound(w, r)
 		return
 	}
