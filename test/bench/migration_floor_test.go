@@ -16,7 +16,7 @@ import (
 // bareDaemon runs libvirt as the launcher does, session mode and state in memory, but for anybody who connects: the network is this
 // machine's own.
 const bareDaemon = `set -e
-cd /work
+cd /floor
 mkdir -p config/libvirt cache
 cat > config/libvirt/qemu.conf <<END
 stdio_handler = "file"
@@ -39,29 +39,29 @@ exec libvirtd --listen --config config/libvirt/libvirtd.conf`
 const bareMachine = `<domain type='qemu'><name>floor</name><memory unit='MiB'>128</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features><cpu mode='maximum'/>
 <devices>
-<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none' discard='unmap'/><source file='/work/disk.qcow2'/>
+<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none' discard='unmap'/><source file='/floor/disk.qcow2'/>
 <backingStore type='file'><format type='qcow2'/><source file='/image/disk/demo.qcow2'/></backingStore><target dev='sda' bus='sata'/></disk>
-<serial type='file'><source path='/work/console'/></serial><console type='file'><source path='/work/console'/><target type='serial'/></console>
+<serial type='file'><source path='/floor/console'/></serial><console type='file'><source path='/floor/console'/><target type='serial'/></console>
 <memballoon model='virtio' freePageReporting='on'><stats period='10'/></memballoon><video><model type='vga' vram='16384' heads='1'/></video>
 </devices></domain>`
 
 const (
 	bareImage   = "localhost/virtctl/virt-launcher:"
 	bareVirsh   = "virsh -q -c qemu:///session "
-	bareOverlay = "rm -f /work/disk.qcow2; qemu-img create -q -f qcow2 -F qcow2 -b /image/disk/demo.qcow2 /work/disk.qcow2"
+	bareOverlay = "rm -f /floor/disk.qcow2; qemu-img create -q -f qcow2 -F qcow2 -b /image/disk/demo.qcow2 /floor/disk.qcow2"
 )
 
 // barePod is a pod on a node with libvirt in it and nothing of the platform.
 func (b *bench) barePod(namespace, node string) *corev1.Pod {
 	user, seconds, together := int64(107), int64(1), true
 	environment := []corev1.EnvVar{
-		{Name: "HOME", Value: "/work"},
-		{Name: "XDG_RUNTIME_DIR", Value: "/work/run"},
-		{Name: "XDG_CONFIG_HOME", Value: "/work/config"},
-		{Name: "XDG_CACHE_HOME", Value: "/work/cache"},
+		{Name: "HOME", Value: "/floor"},
+		{Name: "XDG_RUNTIME_DIR", Value: "/floor/run"},
+		{Name: "XDG_CONFIG_HOME", Value: "/floor/config"},
+		{Name: "XDG_CACHE_HOME", Value: "/floor/cache"},
 	}
 	volumes := []corev1.Volume{
-		{Name: "work", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+		{Name: "floor", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 		{Name: "run", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}},
 		{Name: "image", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{
 			Reference: "localhost/virtctl/demo:" + b.cluster.Tag, PullPolicy: corev1.PullIfNotPresent,
@@ -77,7 +77,7 @@ func (b *bench) barePod(namespace, node string) *corev1.Pod {
 			Containers: []corev1.Container{{
 				Name: "libvirt", Image: bareImage + b.cluster.Tag, ImagePullPolicy: corev1.PullIfNotPresent,
 				Command: []string{"/bin/sh", "-c", bareDaemon}, Env: environment,
-				VolumeMounts: []corev1.VolumeMount{{Name: "work", MountPath: "/work"}, {Name: "run", MountPath: "/work/run"}, {Name: "image", MountPath: "/image"}},
+				VolumeMounts: []corev1.VolumeMount{{Name: "floor", MountPath: "/floor"}, {Name: "run", MountPath: "/floor/run"}, {Name: "image", MountPath: "/image"}},
 			}},
 			Volumes: volumes,
 		},
@@ -98,9 +98,9 @@ func (b *bench) bareGuest() *bare {
 		b.check(err)
 	}
 	b.awaitPods(f.namespace, 2)
-	f.in("node01", "while ! [ -S /work/run/libvirt/libvirt-sock ]; do sleep 0.1; done; "+bareOverlay+"; cat > /work/floor.xml <<END\n"+
-		bareMachine+"\nEND\n"+bareVirsh+"create /work/floor.xml")
-	f.in("node01", "until grep -q '"+loginPrompt+"' /work/console; do sleep 0.2; done")
+	f.in("node01", "while ! [ -S /floor/run/libvirt/libvirt-sock ]; do sleep 0.1; done; "+bareOverlay+"; cat > /floor/machine.xml <<END\n"+
+		bareMachine+"\nEND\n"+bareVirsh+"create /floor/machine.xml")
+	f.in("node01", "until grep -q '"+loginPrompt+"' /floor/console; do sleep 0.2; done")
 	f.move("node01", "node02") // the first one warms the other node up
 	return f
 }
