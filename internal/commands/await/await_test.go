@@ -73,6 +73,8 @@ func TestSeesWhatHappens(t *testing.T) {
 func TestGoals(t *testing.T) {
 	paused := object{"type": "Paused", "status": "True"}
 	ready := object{"type": "Ready", "status": "True"}
+	notReady := vm("Always", "Starting")
+	notReady["status"].(object)["conditions"] = []any{object{"type": "Ready", "status": "False"}}
 	for name, test := range map[string]struct {
 		objects []object
 		goal    await.Goal
@@ -88,6 +90,7 @@ func TestGoals(t *testing.T) {
 		"another run":                  {[]object{vm("Always", "Running"), vmi("b", "Running")}, await.RunningAnew("a"), problem.OK},
 		"the same run":                 {[]object{vm("Always", "Running"), vmi("a", "Running")}, await.RunningAnew("a"), problem.Timeout},
 		"ready":                        {[]object{vmi("a", "Running", ready)}, await.Ready(), problem.OK},
+		"its VM does not show it yet":  {[]object{vmi("a", "Running", ready), notReady}, await.Ready(), problem.Timeout},
 		"not ready":                    {[]object{vmi("a", "Running")}, await.Ready(), problem.Timeout},
 		"paused":                       {[]object{vmi("a", "Running", paused)}, await.Paused(), problem.OK},
 		"not unpaused":                 {[]object{vmi("a", "Running", paused)}, await.Unpaused(), problem.Timeout},

@@ -134,23 +134,31 @@ func conditionGoal(name, kind string, want corev1.ConditionStatus) Goal {
 	}}
 }
 
-// condition reads a condition from the VMI, else from the VM.
+// condition reads a condition from the VMI, else from the VM. While the VM still shows another status than its run, nobody who
+// looks after a wait may see it: the condition is unknown.
 func (s State) condition(kind string) (corev1.ConditionStatus, bool) {
+	var ofRun, ofVM corev1.ConditionStatus
 	if s.VMI != nil {
 		for _, c := range s.VMI.Status.Conditions {
 			if strings.EqualFold(string(c.Type), kind) {
-				return c.Status, true
+				ofRun = c.Status
 			}
 		}
 	}
 	if s.VM != nil {
 		for _, c := range s.VM.Status.Conditions {
 			if strings.EqualFold(string(c.Type), kind) {
-				return c.Status, true
+				ofVM = c.Status
 			}
 		}
 	}
-	return "", false
+	switch {
+	case ofRun != "" && ofVM != "" && ofRun != ofVM:
+		return corev1.ConditionUnknown, true
+	case ofRun != "":
+		return ofRun, true
+	}
+	return ofVM, ofVM != ""
 }
 
 // HasIP is reached when the guest has an address.
