@@ -29,7 +29,7 @@ help: ## list the targets
 .PHONY: deps
 DEPS := $(shell sed 's/\#.*//' packages.txt images/packages.txt)
 deps: ## install the Debian packages that building and running need
-	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(DEPS) 2>/dev/null | awk '$$2=="installed"{print $$1}' | sort -u | comm -13 - <(printf '%s\n' $(DEPS) | sort -u)); \
+	@missing=$$({ dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(DEPS) 2>/dev/null || true; } | awk '$$2=="installed"{print $$1}' | sort -u | comm -13 - <(printf '%s\n' $(DEPS) | sort -u)); \
 	if [ -n "$$missing" ]; then apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; fi
 
 .PHONY: build
