@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -32,20 +33,21 @@ const (
 // data is what is not zero in the images.
 const data = imageSize / 2
 
-// disks measures how fast images become disks, and at what cost. The floor is what a person would type: curl, then qemu-img convert.
+// disks measures how fast images become disks, and at what cost. The floor is what a person would type: curl, then qemu-img convert onto a
+// file system of the kind that the cluster's claims have.
 func (b *bench) disks() {
 	namespace := b.namespace("bench-disks")
 	dir := b.TempDir()
 	raw := b.halfSparse(dir)
 	images := []struct{ kind, file string }{{"half-sparse raw", raw}, {"zlib qcow2", b.compressed(dir, raw)}}
-	server := b.serve(dir)
+	server, claim := b.serve(dir), b.likeAClaim(dir)
 	peaks := b.watchPeaks(namespace)
 	var pods []float64
 	for i, image := range images {
 		url := server + filepath.Base(image.file)
 		var floors, imports, uploads []float64
 		for n := range disked {
-			floors = append(floors, b.curlThenConvert(url, dir))
+			floors = append(floors, b.curlThenConvert(url, dir, claim))
 			imports = append(imports, b.importImage(namespace, fmt.Sprintf("import-%d-%d", i, n), url))
 			ready, done := b.uploadImage(namespace, fmt.Sprintf("upload-%d-%d", i, n), image.file)
 			pods, uploads = append(pods, ready), append(uploads, done)
@@ -175,10 +177,26 @@ func (b *bench) compressed(dir, raw string) string {
 	return path
 }
 
-// curlThenConvert is the floor: the same bytes by hand, to a disk that is really there at the end.
-func (b *bench) curlThenConvert(url, dir string) float64 {
+// likeAClaim mounts a file system as the cluster's default class makes them for claims: ext4 on a loop device above a file.
+func (b *bench) likeAClaim(dir string) string {
 	b.Helper()
-	downloaded, disk := filepath.Join(dir, "floor.download"), filepath.Join(dir, "floor.raw")
+	file, mounted := filepath.Join(dir, "claim.img"), filepath.Join(dir, "claim")
+	b.tool("truncate", "-s", strconv.Itoa(2*imageSize), file)
+	b.tool("mkfs.ext4", "-q", "-F", "-m0", file)
+	b.check(os.Mkdir(mounted, 0o755))
+	b.tool("mount", "-o", "loop", file, mounted)
+	b.Cleanup(func() {
+		if out, err := exec.Command("umount", mounted).CombinedOutput(); err != nil {
+			b.Errorf("umount %s: %v\n%s", mounted, err, out)
+		}
+	})
+	return mounted
+}
+
+// curlThenConvert is the floor: the same bytes by hand, to a disk that is really there at the end.
+func (b *bench) curlThenConvert(url, dir, claim string) float64 {
+	b.Helper()
+	downloaded, disk := filepath.Join(dir, "floor.download"), filepath.Join(claim, "floor.raw")
 	b.tool("sync")
 	start := time.Now()
 	b.tool("curl", "-sf", "-o", downloaded, url)

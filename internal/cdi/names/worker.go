@@ -125,6 +125,7 @@ const (
 	PathUploadForm      = "/v1beta1/upload-form"
 	PathUploadFormAsync = "/v1beta1/upload-form-async"
 	PathUploadDirect    = "/v1beta1/upload-direct"
+	PathUploadResult    = "/v1beta1/upload-result"
 	PathHealth          = "/healthz"
 	PathMetrics         = "/metrics"
 	HeaderContentType   = "x-cdi-content-type"

@@ -3,7 +3,7 @@
 //
 // Paths and answers are CDI's. Ours on top: HEAD tells Upload-Offset, Upload-Length and Upload-Identity of what arrived so far; a POST with that
 // Upload-Identity and Upload-Offset continues; the answer to a complete one has Repr-Digest (RFC 9530). A POST to upload-direct lets a client
-// in that is no proxy (package direct).
+// in that is no proxy (package direct). A GET of upload-result is answered when the upload is complete.
 package upload
 
 import (
@@ -83,6 +83,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc(names.PathHealth, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "OK") })
 	mux.Handle("GET "+names.PathMetrics, s.config.Progress)
 	mux.HandleFunc("POST "+names.PathUploadDirect, s.invite)
+	mux.HandleFunc("GET "+names.PathUploadResult, s.tell)
 	for _, version := range []string{"/v1beta1", "/v1alpha1"} {
 		for _, path := range []string{"/upload", "/upload-async"} {
 			mux.Handle(version+path, s.handler(plainBody, false))

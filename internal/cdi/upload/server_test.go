@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
@@ -363,4 +367,32 @@ func TestBlockClone(t *testing.T) {
 		t.Fatalf("%+v", res)
 	}
 	g.disk(data)
+}
+
+// Who leads uploads here hears of the result as soon as there is one; nobody else does.
+func TestTellsItsResult(t *testing.T) {
+	g := newTarget(t).start()
+	for name, c := range map[string]*http.Client{"no certificate": g.client("", nil), "another name": g.client("somebody", g.ca)} {
+		resp, err := c.Get(g.url + names.PathUploadResult)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: %s", name, resp.Status)
+		}
+	}
+	server := New(g.config)
+	ask := httptest.NewRequest(http.MethodGet, names.PathUploadResult, nil)
+	ask.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{Subject: pkix.Name{CommonName: names.UploadClientName}}}}
+	told, answered := httptest.NewRecorder(), make(chan struct{})
+	go func() {
+		defer close(answered)
+		server.Handler().ServeHTTP(told, ask)
+	}()
+	server.finish(&Result{Result: stream.Result{SourceBytes: 7, Digest: []byte{1}}}, nil)
+	<-answered
+	if m := names.ParseTermination(told.Body.String()); m.Text() != names.MessageUploadComplete || m.Length != 7 || m.Digest != "sha256:01" {
+		t.Errorf("told %d %s", told.Code, told.Body)
+	}
 }

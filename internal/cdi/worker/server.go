@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -56,27 +55,5 @@ func (w *Worker) upload(ctx context.Context) (names.TerminationMessage, error) {
 	if err != nil {
 		return none, err
 	}
-	return uploaded(res), nil
-}
-
-// deadlinePassed is the contract's text.
-const deadlinePassed = "Deadline Passed"
-
-func uploaded(res upload.Result) names.TerminationMessage {
-	text, yes := names.MessageUploadComplete, true
-	switch {
-	case res.DeadlinePassed:
-		text = deadlinePassed
-		return names.TerminationMessage{Message: &text, DeadlinePassed: &yes}
-	case res.Clone:
-		text = names.MessageCloneComplete
-	}
-	msg := names.TerminationMessage{
-		Message: &text, PreallocationApplied: &res.Preallocated, Length: res.SourceBytes,
-		Format: string(res.Format), VirtualSize: max(0, res.VirtualSize),
-	}
-	if len(res.Digest) > 0 && !res.Clone {
-		msg.Digest = "sha256:" + hex.EncodeToString(res.Digest)
-	}
-	return msg
+	return res.Message(), nil
 }

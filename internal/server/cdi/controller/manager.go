@@ -25,6 +25,7 @@ import (
 	"virtctl/internal/server/cdi/controller/configuration"
 	"virtctl/internal/server/cdi/controller/datasource"
 	"virtctl/internal/server/cdi/controller/datavolume"
+	"virtctl/internal/server/cdi/controller/early"
 	"virtctl/internal/server/cdi/controller/importcron"
 	"virtctl/internal/server/cdi/controller/index"
 	"virtctl/internal/server/cdi/controller/metric"
@@ -94,10 +95,10 @@ func NewManager(ctx context.Context, cluster *rest.Config, f Flags) (manager.Man
 	if err := index.Add(ctx, mgr.GetFieldIndexer()); err != nil {
 		return nil, err
 	}
-	return mgr, addControllers(mgr, f)
+	return mgr, addControllers(ctx, mgr, f)
 }
 
-func addControllers(mgr manager.Manager, f Flags) error {
+func addControllers(ctx context.Context, mgr manager.Manager, f Flags) error {
 	if err := mgr.Add(footprint.Trimmer{Log: mgr.GetLogger()}); err != nil {
 		return fmt.Errorf("keep memory small: %w", err)
 	}
@@ -131,6 +132,7 @@ func addControllers(mgr manager.Manager, f Flags) error {
 		}).Setup(mgr),
 		claim.New(claim.Options{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Settings: source, Tokens: tokens, Namespace: f.Namespace,
+			Ear: early.New(ctx),
 		}).Setup(mgr),
 		profile.New(mgr.GetClient(), mgr.GetAPIReader(), metrics).Setup(mgr, snapshotClasses),
 		configuration.New(mgr.GetClient(), mgr.GetAPIReader(), f.Namespace).Setup(mgr),

@@ -18,6 +18,7 @@ import (
 
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/server/cdi/controller/clonetoken"
+	"virtctl/internal/server/cdi/controller/early"
 	"virtctl/internal/server/cdi/controller/settings"
 	"virtctl/internal/server/cdi/controller/workerpod"
 	"virtctl/internal/server/writer"
@@ -37,7 +38,9 @@ type Options struct {
 	Namespace string
 	// Tokens tells whether a clone's token allows it.
 	Tokens *clonetoken.Keeper
-	Now    func() time.Time
+	// Ear hears from upload servers before the kubelet does.
+	Ear *early.Ear
+	Now func() time.Time
 }
 
 // Reconciler works on claims.
@@ -96,6 +99,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := r.Client.Get(ctx, req.NamespacedName, claim); err != nil {
 		if apierrors.IsNotFound(err) {
 			r.claims.Forget(req.NamespacedName)
+			r.Ear.Forget(req.NamespacedName)
 			return reconcile.Result{}, nil
 		}
 		return reconcile.Result{}, fmt.Errorf("read claim %s: %w", req, err)
@@ -131,6 +135,7 @@ func (r *Reconciler) step(ctx context.Context, p *pass) error {
 		return err
 	}
 	if finished(p.claim) || p.claim.DeletionTimestamp != nil {
+		r.Ear.Forget(client.ObjectKeyFromObject(p.claim))
 		return r.clean(ctx, p)
 	}
 	if p.claim.Status.Phase == corev1.ClaimLost {

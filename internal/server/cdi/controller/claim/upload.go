@@ -2,6 +2,7 @@ package claim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -79,13 +80,17 @@ func (r *Reconciler) serverPair(ctx context.Context, p *pass) (issue.Pair, time.
 		return issue.Pair{}, time.Time{}, err
 	}
 	duration, renewBefore := p.settings.Certificate()
-	service := names.Label(workerpod.UploadName(p.claim))
-	hosts := []string{service + "." + p.claim.Namespace + ".svc", service + "." + p.claim.Namespace, service}
-	pair, err := authority.Server(hosts, r.Now(), duration)
+	pair, err := authority.Server(serverHosts(p.claim), r.Now(), duration)
 	if err != nil {
 		return issue.Pair{}, time.Time{}, err
 	}
 	return pair, deadline(pair.End, r.Now(), renewBefore), nil
+}
+
+// serverHosts are the names that an upload server goes by.
+func serverHosts(claim *corev1.PersistentVolumeClaim) []string {
+	service := names.Label(workerpod.UploadName(claim))
+	return []string{service + "." + claim.Namespace + ".svc", service + "." + claim.Namespace, service}
 }
 
 // deadline is when a certificate must be renewed. One that the end of its authority cut short lasts half of what is left.
@@ -132,11 +137,14 @@ func (r *Reconciler) followServer(ctx context.Context, p *pass, event, message s
 	}
 	observe(a, p.pod, names.AnnRunningCondition)
 	e := lastEnd(p.pod)
+	if e == nil {
+		e = r.earlyEnd(p)
+	}
 	switch {
 	case e == nil:
 		a[names.AnnPodPhase] = string(p.pod.Status.Phase)
 		a[names.AnnPodReady] = strconv.FormatBool(ready(p.pod))
-		return r.keepScratch(ctx, p)
+		return errors.Join(r.keepScratch(ctx, p), r.listen(ctx, p))
 	case e.message.DeadlinePassed != nil && *e.message.DeadlinePassed:
 		// Its certificate nears its end. The one that follows goes on where this one stopped.
 		a[names.AnnPodPhase], a[names.AnnPodReady] = "", no
