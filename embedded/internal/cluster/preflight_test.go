@@ -123,3 +123,17 @@ func TestLockInstance(t *testing.T) {
 	}
 	_ = again.Close()
 }
+
+// A fresh machine that has only what `make deps` installs must pass: what every Debian has need not be listed.
+func TestPackagesAreListed(t *testing.T) {
+	text, err := os.ReadFile("../../../packages.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := append(strings.Fields(string(text)), "mount", "util-linux")
+	for program, pkg := range programs() {
+		if !slices.Contains(listed, pkg) {
+			t.Errorf("%s needs the package %s, which packages.txt does not list", program, pkg)
+		}
+	}
+}
