@@ -44,6 +44,9 @@ func TestPluggedDisksMove(t *testing.T) {
 	if to := j.node("mover"); to == from {
 		t.Errorf("the machine is still on %s", to)
 	}
+	if said := j.kubectl("logs", "-n", "kubevirt", "-l", "kubevirt.io=virt-handler", "--tail", "-1"); strings.Contains(said, "prepare the migration of "+j.namespace) {
+		t.Errorf("virt-handler did not wait for the attachment pod but tried and failed:\n%s", said)
+	}
 	phase("Ready")
 	ask("dd if=/dev/sdb iflag=direct bs=512 count=1 2>/dev/null | head -c 19", "on-the-plugged-disk")
 

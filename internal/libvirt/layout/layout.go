@@ -64,6 +64,8 @@ const (
 	HeldDir    = "/volume"
 	HeldImage  = HeldDir + "/disk.img"
 	HeldDevice = "/dev/volume"
+	// AttachmentLabel is the value of the label kubevirt.io on attachment pods (contract).
+	AttachmentLabel = "hotplug-disk"
 	// LibvirtLogEnv holds the log_filters of libvirt's daemon where its log is asked for. libvirt's own variable would make the launcher
 	// log what its client does, too.
 	LibvirtLogEnv = "VIRT_LAUNCHER_LIBVIRT_LOG"

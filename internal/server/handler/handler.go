@@ -15,6 +15,7 @@ import (
 	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -36,6 +37,7 @@ import (
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/clusterconfig/follow"
 	"virtctl/internal/footprint"
+	"virtctl/internal/libvirt/layout"
 	"virtctl/internal/server/handler/certs"
 	"virtctl/internal/server/handler/devices"
 	"virtctl/internal/server/handler/discovery"
@@ -176,7 +178,10 @@ func (a *agent) newManager(config *rest.Config, own *certs.Source) error {
 	}
 	config.QPS = -1 // the API server's priority and fairness does that
 	here := labels.SelectorFromSet(labels.Set{v1.NodeNameLabel: a.options.NodeName})
-	launcherPods := labels.SelectorFromSet(labels.Set{v1.AppLabel: "virt-launcher"})
+	machinePods, err := labels.Parse(v1.AppLabel + " in (virt-launcher," + layout.AttachmentLabel + ")")
+	if err != nil {
+		return fmt.Errorf("set up virt-handler: %w", err)
+	}
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
 	patience := lastWords
 	manager, err := ctrl.NewManager(config, ctrl.Options{
@@ -197,7 +202,7 @@ func (a *agent) newManager(config *rest.Config, own *certs.Source) error {
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject: map[client.Object]cache.ByObject{
 				&corev1.Pod{}: {
-					Label: launcherPods, Field: fields.OneTermEqualSelector("spec.nodeName", a.options.NodeName),
+					Label: machinePods, Field: fields.OneTermEqualSelector("spec.nodeName", a.options.NodeName),
 				},
 				&v1.VirtualMachineInstance{}: {Label: here},
 			},
@@ -274,6 +279,14 @@ func (a *agent) addReconciler(ctx context.Context) error {
 		}
 		return requests
 	}
+	// An attachment pod is of interest to the launcher pod that it holds a volume for.
+	toLauncher := func(_ context.Context, obj client.Object) []reconcile.Request {
+		owner := metav1.GetControllerOf(obj)
+		if owner == nil || owner.Kind != "Pod" || obj.GetLabels()[v1.AppLabel] != layout.AttachmentLabel {
+			return nil
+		}
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: owner.Name}}}
+	}
 	// Launchers tell us of changes through the queue itself.
 	capture := source.Func(func(_ context.Context, q workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 		a.queue.Store(&q)
@@ -282,6 +295,7 @@ func (a *agent) addReconciler(ctx context.Context) error {
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry)
 	err := builder.ControllerManagedBy(a.manager).Named("launcher").
 		For(&corev1.Pod{}).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(toLauncher)).
 		Watches(&v1.VirtualMachineInstance{}, handler.EnqueueRequestsFromMapFunc(toPods)).
 		WatchesRawSource(source.Kind(a.arrivals, client.Object(&v1.VirtualMachineInstance{}), handler.EnqueueRequestsFromMapFunc(toPods))).
 		WatchesRawSource(capture).

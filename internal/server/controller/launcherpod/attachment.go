@@ -15,7 +15,7 @@ import (
 
 const (
 	// AttachmentLabel is the value of the label kubevirt.io on pods that hold a plugged volume (contract).
-	AttachmentLabel = "hotplug-disk"
+	AttachmentLabel = layout.AttachmentLabel
 	// StateLabel finds the claim that keeps a VM's TPM and firmware variables, whatever its name: a restored VM brings its own
 	// (contract). It also begins the claim's name.
 	StateLabel = "persistent-state-for"

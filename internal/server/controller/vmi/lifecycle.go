@@ -3,6 +3,7 @@ package vmi
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -104,11 +105,11 @@ func (r *Reconciler) podEnded(p *pass) {
 			return
 		}
 	}
-	if p.pod.Status.Phase == corev1.PodSucceeded {
-		r.setPhase(p.vmi, v1.Succeeded)
-		return
-	}
 	switch {
+	case p.pod.Status.Phase == corev1.PodSucceeded && p.vmi.DeletionTimestamp == nil && !guestStarted(p.vmi):
+		r.fail(p, reasonPodFailed, "the launcher pod was ended before the guest was started")
+	case p.pod.Status.Phase == corev1.PodSucceeded:
+		r.setPhase(p.vmi, v1.Succeeded)
 	case started:
 		t := end.State.Terminated
 		r.fail(p, reasonPodFailed, fmt.Sprintf("the launcher ended with exit code %d (%s): %s", t.ExitCode, t.Reason, t.Message))
@@ -118,6 +119,12 @@ func (r *Reconciler) podEnded(p *pass) {
 	default:
 		r.fail(p, reasonPodFailed, "the launcher pod failed: "+p.pod.Status.Message)
 	}
+}
+
+// guestStarted tells that virt-handler has seen the guest run.
+func guestStarted(vmi *v1.VirtualMachineInstance) bool {
+	return vmi.Status.Phase == v1.Running || slices.ContainsFunc(vmi.Status.PhaseTransitionTimestamps,
+		func(t v1.VirtualMachineInstancePhaseTransitionTimestamp) bool { return t.Phase == v1.Running })
 }
 
 func computeStatus(pod *corev1.Pod) *corev1.ContainerStatus {

@@ -226,6 +226,7 @@ func TestPodLost(t *testing.T) {
 		{"pod gone while scheduling", v1.Scheduling, func(w *world) { w.removePod() }, v1.Failed, reasonPodGone, false},
 		{"launcher killed", v1.Running, func(w *world) { w.podStatus(ended(137, w.now)) }, v1.Failed, reasonPodFailed, true},
 		{"guest powered off, handler away", v1.Running, func(w *world) { w.podStatus(ended(0, w.now)) }, v1.Succeeded, "", true},
+		{"pod deleted before the guest", v1.Scheduling, func(w *world) { w.podStatus(ended(0, w.now)) }, v1.Failed, reasonPodFailed, true},
 		{"evicted by kubelet", v1.Scheduling, func(w *world) {
 			w.podStatus(func(s *corev1.PodStatus) { s.Phase, s.Reason, s.Message = corev1.PodFailed, "Evicted", "disk pressure" })
 		}, v1.Failed, "Evicted", false},

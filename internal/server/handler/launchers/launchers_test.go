@@ -214,3 +214,28 @@ func TestSameGuest(t *testing.T) {
 		t.Error("a new address would be missed")
 	}
 }
+
+// A volume whose attachment pod is still starting comes when that pod has its socket, not a second later.
+func TestHolderIsAwaited(t *testing.T) {
+	n := newNode(t)
+	f := finder{wanted: make(chan types.UID, 10)}
+	n.set.UseFinder(f)
+	n.set.AwaitHolder("holder", n.ref.Pod)
+	if got := <-f.wanted; got != "holder" {
+		t.Errorf("the socket of %q is waited for", got)
+	}
+	n.set.Found("holder")
+	select {
+	case <-n.changed:
+	default:
+		t.Error("nobody is told that the holder is there")
+	}
+	n.set.AwaitHolder("another", n.ref.Pod)
+	n.set.Forget(n.ref.Pod)
+	n.set.Found("another")
+	select {
+	case <-n.changed:
+		t.Error("a pod that has ended is told about its holders")
+	default:
+	}
+}

@@ -39,12 +39,14 @@ type Set struct {
 	finder Finder
 	byPod  map[types.UID]*Launcher
 	news   chan struct{} // closed at the next change; nil while nobody waits for one
+	// holders are the pods whose sockets launchers wait for.
+	holders map[types.UID]types.NamespacedName
 }
 
 // NewSet returns an empty set whose connections end with ctx. changed is called when something about a launcher has changed; it
 // must return quickly. UseFinder must follow before the first Ensure.
 func NewSet(ctx context.Context, connect ConnectFunc, log logr.Logger, changed func(pod types.NamespacedName)) *Set {
-	return &Set{ctx: ctx, connect: connect, changed: changed, log: log, byPod: map[types.UID]*Launcher{}}
+	return &Set{ctx: ctx, connect: connect, changed: changed, log: log, byPod: map[types.UID]*Launcher{}, holders: map[types.UID]types.NamespacedName{}}
 }
 
 // UseFinder names who calls Found.
@@ -54,10 +56,23 @@ func (s *Set) UseFinder(f Finder) { s.finder = f }
 func (s *Set) Found(pod types.UID) {
 	s.mu.Lock()
 	l := s.byPod[pod]
+	launcher, awaited := s.holders[pod]
+	delete(s.holders, pod)
 	s.mu.Unlock()
 	if l != nil {
 		l.start()
 	}
+	if awaited {
+		s.changed(launcher)
+	}
+}
+
+// AwaitHolder calls changed for a launcher's pod once the pod that holds a volume for it has its socket.
+func (s *Set) AwaitHolder(holder types.UID, launcher types.NamespacedName) {
+	s.mu.Lock()
+	s.holders[holder] = launcher
+	s.mu.Unlock()
+	s.finder.Want(holder)
 }
 
 // Ensure returns the launcher of a pod, and starts looking for it the first time.
@@ -85,7 +100,17 @@ func (s *Set) Forget(pod types.NamespacedName) {
 			delete(s.byPod, uid)
 		}
 	}
+	var holders []types.UID
+	for uid, launcher := range s.holders {
+		if launcher == pod {
+			holders = append(holders, uid)
+			delete(s.holders, uid)
+		}
+	}
 	s.mu.Unlock()
+	for _, uid := range holders {
+		s.finder.Forget(uid)
+	}
 	for _, l := range gone {
 		s.finder.Forget(l.Ref.PodUID)
 		l.cancel()

@@ -2,6 +2,7 @@ package vmi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -47,7 +48,7 @@ func (s *session) arrive(ctx context.Context) error {
 		return nil
 	}
 	err := s.expect(ctx)
-	if err == nil || gone(err) {
+	if err == nil || gone(err) || errors.Is(err, errNotHeld) {
 		return nil
 	}
 	if permanent(err) {

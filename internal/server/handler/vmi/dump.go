@@ -2,6 +2,7 @@ package vmi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -82,6 +83,9 @@ func (s *session) dump(ctx context.Context, v *v1.VolumeStatus) (status.Plug, er
 	}
 	pod, client := s.ref.Pod, s.view.Peer.Client
 	brought := s.bring(ctx, v.Name, v.HotplugVolume.AttachPodUID)
+	if errors.Is(brought, errNotHeld) {
+		return status.Plug{}, nil
+	}
 	s.mem.dump = beginDump(s.r.Background, name, s.r.Now, func(ctx context.Context) error {
 		if brought != nil {
 			return brought

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	v1 "kubevirt.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -84,7 +86,11 @@ func (s *session) plugIn(ctx context.Context, v *v1.VolumeStatus) (status.Plug, 
 	if s.mem.domain != nil && s.mem.domain.Targets[v.Name] != "" && s.mem.domain.Full[v.Name] {
 		return status.Plug{Phase: v1.VolumeReady, Reason: reasonReady, Message: readyMessage(v.Name)}, nil
 	}
-	if err := s.bring(ctx, v.Name, v.HotplugVolume.AttachPodUID); err != nil {
+	err := s.bring(ctx, v.Name, v.HotplugVolume.AttachPodUID)
+	if errors.Is(err, errNotHeld) {
+		return status.Plug{}, nil
+	}
+	if err != nil {
 		return status.Plug{Phase: v.Phase, Reason: v.Reason}, err
 	}
 	mounted := status.Plug{
@@ -142,12 +148,19 @@ func (s *session) prepareOne(ctx context.Context, volume string) (wire.DiskFacts
 	return result.Disks[0], nil
 }
 
+// errNotHeld tells that an attachment pod is still starting; its socket brings us back.
+var errNotHeld = errors.New("the attachment pod has only just been started; its socket is awaited")
+
 // bring makes what an attachment pod holds appear in the launcher pod.
 func (s *session) bring(ctx context.Context, volume string, attachment types.UID) error {
 	if s.r.Connect == nil || attachment == "" {
 		return errors.New("its attachment pod is not known yet")
 	}
 	holder, err := s.r.Connect(ctx, attachment)
+	if errors.Is(err, fs.ErrNotExist) {
+		s.r.Launchers.AwaitHolder(attachment, s.ref.Pod)
+		return errNotHeld
+	}
 	if err != nil {
 		return err
 	}
@@ -249,7 +262,8 @@ func (s *session) detach(ctx context.Context, volume string) error {
 	return nil
 }
 
-// bringAll makes all plugged volumes appear in the pod of a migration's target, where the guest comes with their disks.
+// bringAll makes all plugged volumes appear in the pod of a migration's target, where the guest comes with their disks. With errNotHeld
+// an event of the attachment pod that is missing brings us back.
 func (s *session) bringAll(ctx context.Context) error {
 	for i := range s.vmi.Status.VolumeStatus {
 		v := &s.vmi.Status.VolumeStatus[i]
@@ -258,11 +272,13 @@ func (s *session) bringAll(ctx context.Context) error {
 		}
 		pod := &corev1.Pod{}
 		key := client.ObjectKey{Namespace: s.pod.Namespace, Name: layout.AttachmentPod(string(s.pod.UID), v.Name)}
-		if err := s.r.Live.Get(ctx, key, pod); err != nil {
+		if err := s.r.Cache.Get(ctx, key, pod); apierrors.IsNotFound(err) {
+			return errNotHeld
+		} else if err != nil {
 			return fmt.Errorf("volume %s: find its attachment pod on this node: %w", v.Name, err)
 		}
-		if pod.Status.Phase != corev1.PodRunning {
-			return fmt.Errorf("volume %s: its attachment pod %s is %s; trying again", v.Name, pod.Name, pod.Status.Phase)
+		if podEnded(pod) {
+			return fmt.Errorf("volume %s: its attachment pod %s has ended: %s", v.Name, pod.Name, pod.Status.Message)
 		}
 		if err := s.bring(ctx, v.Name, pod.UID); err != nil {
 			return fmt.Errorf("volume %s: %w", v.Name, err)

@@ -340,3 +340,28 @@ func TestAccessCredentialsAreToldOnce(t *testing.T) {
 		}
 	}
 }
+
+// A launcher whose pod is deleted while it is being loaded does not hear of it from kubelet. It must not stay until the grace period is
+// over, and no guest may be started in it.
+func TestPodDeletedBeforeTheGuest(t *testing.T) {
+	w := newWorld(t, newVMI(), script{})
+	pod := &corev1.Pod{}
+	if err := w.client.Get(t.Context(), w.ref().Pod, pod); err != nil {
+		t.Fatal(err)
+	}
+	pod.Finalizers = []string{"test/kubelet"}
+	if err := w.client.Update(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.client.Delete(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	l, met := w.set.Ensure(w.ref()), false
+	w.until("the launcher ends", func(*v1.VirtualMachineInstance) bool {
+		met = met || l.View().Peer != nil
+		return met && l.View().Peer == nil
+	})
+	if state := l.View().State.State; state != wire.StateNone {
+		t.Errorf("a guest was started: %s", state)
+	}
+}

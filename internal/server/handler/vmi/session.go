@@ -31,6 +31,8 @@ type session struct {
 
 func (s *session) run(ctx context.Context) (ctrl.Result, error) {
 	switch state := s.view.State.State; {
+	case state == wire.StateNone && s.pod.DeletionTimestamp != nil:
+		return ctrl.Result{}, s.leaveEmpty(ctx)
 	case s.arriving():
 		return ctrl.Result{}, s.arrive(ctx)
 	case s.departed():
@@ -51,6 +53,16 @@ func (s *session) run(ctx context.Context) (ctrl.Result, error) {
 		}
 	}
 	return ctrl.Result{RequeueAfter: s.agentDue()}, s.report(ctx)
+}
+
+// leaveEmpty ends a launcher whose pod is being deleted before a guest was in it. kubelet has told it, but the kernel drops a signal for a
+// container's first process until that has a handler, and a launcher that is still being loaded has none: it would live on until kubelet
+// kills it at the end of the guest's grace period.
+func (s *session) leaveEmpty(ctx context.Context) error {
+	if s.r.Migrations != nil {
+		s.r.Migrations.Receiver.Forget(s.ref.Pod)
+	}
+	return s.quit(ctx)
 }
 
 // agentReturns is how long the agent of a guest that has come from another node may take to be heard again.
