@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,8 @@ type played struct {
 	watches []chan wire.Event
 	script  script
 	quit    context.CancelFunc
+	// leaving is set by quit, a moment before the launcher goes.
+	leaving atomic.Bool
 	aborted chan struct{}
 	// ended is closed when the guest is destroyed.
 	ended   chan struct{}
@@ -76,6 +79,9 @@ func playLauncher() error {
 func (p *played) handler() wire.Handler {
 	return wire.Handler{
 		wire.MethodInfo: wire.Getter(func(context.Context) (wire.Info, error) {
+			if p.leaving.Load() {
+				return wire.Info{}, &wire.Error{Code: wire.CodeUnavailable, Message: "the launcher was told to quit"}
+			}
 			return wire.Info{Version: wire.Version, LauncherVersion: "test"}, nil
 		}),
 		wire.MethodPrepare: wire.Unary(func(_ context.Context, r wire.PrepareRequest) (wire.PrepareResult, error) {
@@ -130,6 +136,7 @@ func (p *played) handler() wire.Handler {
 			return p.become(wire.StateShutoff, wire.ReasonCrashed), nil
 		}),
 		wire.MethodQuit: wire.Action(func(context.Context, struct{}) error {
+			p.leaving.Store(true)
 			time.AfterFunc(50*time.Millisecond, p.quit)
 			return nil
 		}),

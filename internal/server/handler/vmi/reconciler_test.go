@@ -169,6 +169,25 @@ func TestGuestEnds(t *testing.T) {
 		}
 		w.until("failed", func(vmi *v1.VirtualMachineInstance) bool { return vmi.Status.Phase == v1.Failed })
 	})
+	t.Run("crash, the launcher is to be looked at", func(t *testing.T) {
+		vmi := newVMI()
+		vmi.Annotations = map[string]string{v1.KeepLauncherAfterFailureAnnotation: "true"}
+		w := newWorld(t, vmi, script{})
+		w.until("running", running)
+		if _, err := w.launcher().Reset(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.until("failed", func(vmi *v1.VirtualMachineInstance) bool { return vmi.Status.Phase == v1.Failed })
+		w.reconcile()
+		if _, err := w.set.Ensure(w.ref()).View().Peer.Client.Info(t.Context()); err != nil {
+			t.Errorf("the launcher was let go: %v", err)
+		}
+		if err := w.client.Delete(t.Context(), w.vmi()); err != nil {
+			t.Fatal(err)
+		}
+		w.reconcile()
+		w.ends()
+	})
 	t.Run("power-off", func(t *testing.T) {
 		w := newWorld(t, newVMI(), script{})
 		w.until("running", running)

@@ -68,7 +68,7 @@ func (s *session) destroy(ctx context.Context) error {
 // end writes how the domain ended, and only then lets the launcher go.
 func (s *session) end(ctx context.Context) error {
 	if s.vmi.Status.Phase == "" || s.vmi.IsFinal() {
-		return s.quit(ctx)
+		return s.release(ctx)
 	}
 	o := s.observed(nil)
 	event := s.endedEvent(o.State)
@@ -81,6 +81,17 @@ func (s *session) end(ctx context.Context) error {
 	}
 	if err := s.write(ctx, o, event); err != nil {
 		return err
+	}
+	return s.release(ctx)
+}
+
+// release lets the launcher go, unless the contract's annotation wants the launcher of a guest that failed to be there for a look at
+// it: then it stays until the object is deleted.
+func (s *session) release(ctx context.Context) error {
+	value, annotated := s.vmi.Annotations[v1.KeepLauncherAfterFailureAnnotation]
+	keep := annotated && (value == "" || value == "true")
+	if keep && s.vmi.DeletionTimestamp == nil && status.Phase(s.vmi, v1.Running, *s.view.State) == v1.Failed {
+		return nil
 	}
 	return s.quit(ctx)
 }
