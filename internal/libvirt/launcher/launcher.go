@@ -113,6 +113,7 @@ func (l *Launcher) Run(ctx context.Context) int {
 	}
 	go l.reaper.Run(ctx)
 	go l.handleEvents(ctx)
+	go l.keepClock(ctx)
 	failed := make(chan error, 2)
 	managed := make(chan struct{})
 	go func() { defer close(managed); report(failed, l.manager.run(ctx)) }()

@@ -27,11 +27,15 @@ type machine struct {
 	// and came it is fresh.
 	came, changed    chan struct{}
 	reachable, fresh bool
+	// late tells that the guest stood still and that its agent can be asked to set its clock; stood is the first half of that.
+	late  chan struct{}
+	stood bool
 }
 
 func newMachine(now func() time.Time) *machine {
 	return &machine{
 		now: now, wake: make(chan struct{}), ended: make(chan struct{}), came: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		late:  make(chan struct{}, 1),
 		state: wire.State{State: wire.StateNone, Since: now()},
 	}
 }
@@ -74,6 +78,7 @@ func (m *machine) set(state wire.DomainState, reason wire.Reason, detail string)
 		m.state.AgentConnected = false
 		close(m.ended)
 	case state == wire.StateRunning:
+		m.stood = m.stood || m.ever && old.State == wire.StatePaused || reason == wire.ReasonMigrated
 		m.state.Incoming = false
 		m.ever = true
 	}
@@ -147,6 +152,10 @@ func (m *machine) publish(e wire.Event) {
 func (m *machine) signalAgent() {
 	before := m.reachable
 	m.reachable = m.state.State == wire.StateRunning && m.state.AgentConnected
+	if m.reachable && m.stood {
+		m.stood = false
+		poke(m.late)
+	}
 	switch {
 	case before || !m.reachable:
 	case m.fresh:
@@ -163,6 +172,13 @@ func poke(ch chan<- struct{}) {
 	case ch <- struct{}{}:
 	default:
 	}
+}
+
+// stoodStill says again that the guest's clock is late.
+func (m *machine) stoodStill() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stood = true
 }
 
 // agentReachable tells whether the guest's agent can be asked.

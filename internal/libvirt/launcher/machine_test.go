@@ -175,3 +175,51 @@ func TestCredentialsAreInTheState(t *testing.T) {
 		t.Errorf("%d events, %+v", m.count, got)
 	}
 }
+
+// No time passes for a guest that stands still: its agent is asked to set its clock, and only then.
+func TestAGuestThatStoodStillIsLate(t *testing.T) {
+	late := func(m *machine) bool {
+		select {
+		case <-m.late:
+			return true
+		default:
+			return false
+		}
+	}
+	m := newMachine(at(1))
+	m.set(wire.StatePaused, wire.ReasonUser, "") // started paused
+	m.set(wire.StateRunning, wire.ReasonUnpaused, "")
+	m.setAgent(true)
+	if late(m) {
+		t.Error("a guest that was never paused is late")
+	}
+	m.set(wire.StatePaused, wire.ReasonUser, "")
+	if late(m) {
+		t.Error("a paused guest is asked to set its clock")
+	}
+	m.set(wire.StateRunning, wire.ReasonUnpaused, "")
+	if !late(m) {
+		t.Error("an unpaused guest is not late")
+	}
+	m.setMemory(1)
+	if late(m) {
+		t.Error("it is late twice")
+	}
+	m.stoodStill()
+	m.setAgent(false)
+	m.setAgent(true)
+	if !late(m) {
+		t.Error("an agent that did not answer is not asked again when it comes back")
+	}
+
+	m = newMachine(at(1))
+	m.setIncoming()
+	m.set(wire.StateRunning, wire.ReasonMigrated, "")
+	if late(m) {
+		t.Error("nobody is there to be asked")
+	}
+	m.setAgent(true)
+	if !late(m) {
+		t.Error("a guest that has come is not late")
+	}
+}

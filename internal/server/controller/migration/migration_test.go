@@ -311,6 +311,41 @@ func TestFailureOnTheNodesEndsTheMigrationAndTheTargetPod(t *testing.T) {
 	}
 }
 
+// A target pod that no node takes is told once, and the migration ends when its annotation says so.
+func TestNoPlaceForTheTarget(t *testing.T) {
+	vmi, m := runningVMI(), migrationOf("m")
+	m.Annotations = map[string]string{v1.MigrationUnschedulablePodTimeoutSecondsAnnotation: "20"}
+	w := newWorld(t, vmi, sourcePod(vmi), m)
+	w.phase(v1.MigrationScheduling)
+	pod := w.target()
+	pod.Status.Phase = corev1.PodPending
+	pod.Status.Conditions = []corev1.PodCondition{{
+		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/2 nodes are available",
+	}}
+	if err := w.client.Status().Update(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	w.late = 10 * time.Second
+	w.phase(v1.MigrationScheduling)
+	w.phase(v1.MigrationScheduling)
+	w.late = time.Minute
+	w.phase(v1.MigrationFailed)
+	recorder := w.r.Recorder.(*events.FakeRecorder)
+	close(recorder.Events)
+	told := 0
+	for e := range recorder.Events {
+		if strings.Contains(e, "migrationTargetPodUnschedulable") {
+			told++
+		}
+	}
+	if told != 1 {
+		t.Errorf("told %d times that no node takes the target pod", told)
+	}
+	if len(w.r.noPlace) != 0 {
+		t.Errorf("a migration that is over is remembered: %v", w.r.noPlace)
+	}
+}
+
 func TestDeletingAMigrationAbortsIt(t *testing.T) {
 	vmi := runningVMI()
 	w := newWorld(t, vmi, sourcePod(vmi), migrationOf("m"))

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	v1 "kubevirt.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // Reasons of events and of the condition that tells why a migration failed.
@@ -16,9 +18,10 @@ const (
 	reasonSucceeded = "SuccessfulMigration"
 	reasonFailed    = "FailedMigration"
 	reasonBackoff   = "MigrationBackoff"
+	reasonNoPlace   = "migrationTargetPodUnschedulable"
 )
 
-// How long a target pod may take.
+// How long a target pod may take, unless an annotation of the migration says something else.
 const (
 	unschedulableTime = 5 * time.Minute
 	pendingTime       = 15 * time.Minute
@@ -167,7 +170,7 @@ func (r *Reconciler) turn(ctx context.Context, p *pass) (bool, error) {
 		if until := pause(all, p.migration); until.After(r.Now()) {
 			p.after = until.Sub(r.Now())
 			if p.before.Status.Phase != p.migration.Status.Phase { // told once
-				r.event(p.migration, corev1.EventTypeWarning, reasonBackoff, fmt.Sprintf(
+				r.event(p.vmi, corev1.EventTypeWarning, reasonBackoff, fmt.Sprintf(
 					"earlier migrations of %s failed; trying again in %s", p.migration.Spec.VMIName, p.after.Round(time.Second)))
 			}
 			return false, nil
@@ -189,10 +192,12 @@ func (r *Reconciler) schedule(p *pass) error {
 		r.enter(p, v1.MigrationScheduled)
 		return nil
 	}
-	limit, why := pendingTime, "the target pod did not start"
+	limit, why := seconds(p.migration, v1.MigrationPendingPodTimeoutSecondsAnnotation, pendingTime), "the target pod did not start"
 	for _, c := range p.target.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
-			limit, why = unschedulableTime, "no node can take the target pod: "+c.Message
+			limit = seconds(p.migration, v1.MigrationUnschedulablePodTimeoutSecondsAnnotation, unschedulableTime)
+			why = "no node can take the target pod: " + c.Message
+			r.tellNoPlace(p, why)
 		}
 	}
 	left := limit - r.Now().Sub(entered(p.migration))
@@ -202,6 +207,27 @@ func (r *Reconciler) schedule(p *pass) error {
 	}
 	p.after = left
 	return nil
+}
+
+// seconds is a time that an annotation of the migration may set.
+func seconds(m *v1.VirtualMachineInstanceMigration, annotation string, otherwise time.Duration) time.Duration {
+	n, err := strconv.ParseUint(m.Annotations[annotation], 10, 31)
+	if err != nil {
+		return otherwise
+	}
+	return time.Duration(n) * time.Second
+}
+
+// tellNoPlace tells once that the target pod waits for a node.
+func (r *Reconciler) tellNoPlace(p *pass, why string) {
+	key := client.ObjectKeyFromObject(p.migration)
+	r.mu.Lock()
+	told := r.noPlace[key]
+	r.noPlace[key] = true
+	r.mu.Unlock()
+	if !told {
+		r.event(p.migration, corev1.EventTypeWarning, reasonNoPlace, why)
+	}
 }
 
 // entered is when the migration entered its phase.

@@ -152,7 +152,7 @@ const (
 // pause is until when a migration that the platform itself wants waits after others of the same guest have failed; zero means it
 // need not wait.
 func pause(all []*migration, m *migration) time.Time {
-	if !automatic(m) {
+	if _, ignored := m.Annotations[v1.FuncTestForceIgnoreMigrationBackoffAnnotation]; ignored || !automatic(m) {
 		return time.Time{}
 	}
 	var ended []*migration

@@ -79,6 +79,8 @@ func TestPause(t *testing.T) {
 	}
 	evacuation := waiting("x", "", 100)
 	evacuation.Annotations = map[string]string{v1.EvacuationMigrationAnnotation: "a"}
+	hasty := waiting("x", "", 100)
+	hasty.Annotations = map[string]string{v1.EvacuationMigrationAnnotation: "a", v1.FuncTestForceIgnoreMigrationBackoffAnnotation: ""}
 	failed, succeeded := v1.MigrationFailed, v1.MigrationSucceeded
 	for _, c := range []struct {
 		what string
@@ -91,6 +93,7 @@ func TestPause(t *testing.T) {
 		{"three failures", evacuation, []*migration{ended(10, failed), ended(30, failed), ended(20, failed)}, 110 * time.Second},
 		{"a success between", evacuation, []*migration{ended(10, failed), ended(20, succeeded), ended(30, failed)}, 50 * time.Second},
 		{"success last", evacuation, []*migration{ended(10, failed), ended(20, succeeded)}, 0},
+		{"an annotation says not to wait", hasty, []*migration{ended(10, failed)}, 0},
 		{"a person asks", waiting("x", "", 100), []*migration{ended(10, failed)}, 0},
 	} {
 		got := pause(c.all, c.m)

@@ -54,6 +54,8 @@ type Reconciler struct {
 	mu sync.Mutex
 	// entered is when migrations that are under way entered phases that are yet to be written.
 	entered map[types.NamespacedName]map[v1.VirtualMachineInstanceMigrationPhase]time.Time
+	// noPlace are those whose target pod waits for a node, and who were told.
+	noPlace map[types.NamespacedName]bool
 }
 
 // New gives a Reconciler.
@@ -64,6 +66,7 @@ func New(o Options) *Reconciler {
 	return &Reconciler{
 		Options: o, writer: writer.New(o.Client), vmis: writer.New(o.Client),
 		entered: map[types.NamespacedName]map[v1.VirtualMachineInstanceMigrationPhase]time.Time{},
+		noPlace: map[types.NamespacedName]bool{},
 	}
 }
 
@@ -328,8 +331,8 @@ func (r *Reconciler) forgetOld(ctx context.Context, m *v1.VirtualMachineInstance
 	return nil
 }
 
-func (r *Reconciler) event(m *v1.VirtualMachineInstanceMigration, kind, reason, note string) {
-	r.Recorder.Eventf(m, nil, kind, reason, "Migrate", "%s", note)
+func (r *Reconciler) event(about client.Object, kind, reason, note string) {
+	r.Recorder.Eventf(about, nil, kind, reason, "Migrate", "%s", note)
 }
 
 // enter changes the phase and notes when.

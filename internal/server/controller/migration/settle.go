@@ -46,4 +46,5 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.entered, key)
+	delete(r.noPlace, key)
 }

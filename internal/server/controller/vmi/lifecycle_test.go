@@ -39,6 +39,33 @@ func TestPaused(t *testing.T) {
 	}
 }
 
+// An eviction shows on the VMI and on its pod, where the descheduler looks, until it is taken back.
+func TestEvictionShows(t *testing.T) {
+	w := newWorld(t, newVMI())
+	w.reconcile()
+	w.podStatus(running)
+	w.edit(func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = v1.Running })
+	w.reconcile()
+	shows := func(want bool) {
+		t.Helper()
+		_, annotated := w.pod().Annotations[evictionInProgress]
+		if c := condition.Is(w.vmi(), v1.VirtualMachineInstanceEvictionRequested, corev1.ConditionTrue); c != want || annotated != want {
+			t.Errorf("condition %t, pod annotated %t, want %t", c, annotated, want)
+		}
+	}
+	shows(false)
+	w.edit(func(vmi *v1.VirtualMachineInstance) {
+		vmi.Status.NodeName, vmi.Status.EvacuationNodeName = "node01", "node01"
+	})
+	w.reconcile()
+	shows(true)
+	w.reconcile()
+	shows(true)
+	w.edit(func(vmi *v1.VirtualMachineInstance) { vmi.Status.EvacuationNodeName = "" })
+	w.reconcile()
+	shows(false)
+}
+
 func TestGracePeriod(t *testing.T) {
 	w := newWorld(t, newVMI())
 	w.reconcile()

@@ -113,6 +113,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		r.createPod,
 		r.advance,
 		r.openGate,
+		r.showEviction,
 		r.plugVolumes,
 		r.resize,
 		r.showVolumes,

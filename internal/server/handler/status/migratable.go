@@ -135,11 +135,18 @@ func method(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceSta
 		return v1.BlockMigration
 	}
 	for _, v := range vmi.Spec.Volumes {
-		if claimOf(v) == "" && (v.HostDisk == nil || !isTrue(v.HostDisk.Shared)) {
+		if claimOf(v) == "" && (v.HostDisk == nil || !isTrue(v.HostDisk.Shared)) && !readOnly(vmi, v.Name) {
 			return v1.BlockMigration
 		}
 	}
 	return v1.LiveMigration
+}
+
+// readOnly tells that the guest cannot change the volume, whose contents therefore stay behind: the target has its own.
+func readOnly(vmi *v1.VirtualMachineInstance, volume string) bool {
+	return slices.ContainsFunc(vmi.Spec.Domain.Devices.Disks, func(d v1.Disk) bool {
+		return d.Name == volume && d.CDRom != nil && (d.CDRom.ReadOnly == nil || *d.CDRom.ReadOnly)
+	})
 }
 
 func isTrue(b *bool) bool { return b != nil && *b }

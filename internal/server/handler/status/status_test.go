@@ -185,6 +185,10 @@ func TestMigratable(t *testing.T) {
 		"container disk": {func(vmi *v1.VirtualMachineInstance) {
 			vmi.Spec.Volumes = []v1.Volume{{Name: "d", VolumeSource: v1.VolumeSource{ContainerDisk: &v1.ContainerDiskSource{}}}}
 		}, true, "", "", v1.BlockMigration},
+		"container disk in a drive": {func(vmi *v1.VirtualMachineInstance) {
+			vmi.Spec.Volumes = []v1.Volume{{Name: "d", VolumeSource: v1.VolumeSource{ContainerDisk: &v1.ContainerDiskSource{}}}}
+			vmi.Spec.Domain.Devices.Disks = []v1.Disk{{Name: "d", DiskDevice: v1.DiskDevice{CDRom: &v1.CDRomTarget{}}}}
+		}, true, "", "", v1.LiveMigration},
 		"bridge": {func(vmi *v1.VirtualMachineInstance) {
 			vmi.Spec.Domain.Devices.Interfaces[0].InterfaceBindingMethod = v1.InterfaceBindingMethod{Bridge: &v1.InterfaceBridge{}}
 		}, true, "InterfaceNotLiveMigratable", "InterfaceNotLiveMigratable", v1.LiveMigration},

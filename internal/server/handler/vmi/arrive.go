@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -78,6 +79,9 @@ func (s *session) arrived() bool {
 
 // expect makes disks and network ready and tells the source where to come.
 func (s *session) expect(ctx context.Context) error {
+	if _, wanted := s.vmi.Annotations[v1.FuncTestBlockLauncherPrepareMigrationTargetAnnotation]; wanted {
+		return nil // an annotation of the contract asks for a target that never gets ready
+	}
 	m := s.migrating()
 	if s.view.State.State == wire.StateNone {
 		if err := s.bringAll(ctx); err != nil {
@@ -145,6 +149,9 @@ func (s *session) takeOver(ctx context.Context) error {
 		status.Apply(vmi, next, o)
 		// It has left the node that an eviction asked it to leave, and with it its old pod.
 		next.EvacuationNodeName = ""
+		next.Conditions = slices.DeleteFunc(next.Conditions, func(c v1.VirtualMachineInstanceCondition) bool {
+			return c.Type == v1.VirtualMachineInstanceEvictionRequested
+		})
 		next.ActivePods = map[types.UID]string{s.ref.PodUID: s.r.NodeName}
 		now := metav1.NewTime(s.r.Now())
 		m := next.MigrationState

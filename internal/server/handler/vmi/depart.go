@@ -124,6 +124,9 @@ func (s *session) send(ctx context.Context) (busy bool, err error) {
 
 // set sets the guest off.
 func (s *session) set(ctx context.Context) (busy bool, err error) {
+	if _, wanted := s.vmi.Annotations[v1.FuncTestForceLauncherMigrationFailureAnnotation]; wanted {
+		return false, s.stays(ctx, &migration.Outcome{Failure: "an annotation of the virtual machine asks for this failure"})
+	}
 	done, ok := s.r.Migrations.Take()
 	if !ok {
 		return false, nil // the next virt-handler sets it off

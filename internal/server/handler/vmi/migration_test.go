@@ -131,6 +131,7 @@ func TestGuestStays(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		script script
+		vmi    func(*v1.VirtualMachineInstance)
 		change func(*v1.VirtualMachineInstanceMigrationState)
 		want   string
 		abort  v1.MigrationAbortStatus
@@ -145,6 +146,12 @@ func TestGuestStays(t *testing.T) {
 			change: func(m *v1.VirtualMachineInstanceMigrationState) { now := metav1.Now(); m.StartTimestamp = &now },
 		},
 		{
+			name: "an annotation asks for it", want: "annotation",
+			vmi: func(vmi *v1.VirtualMachineInstance) {
+				vmi.Annotations = map[string]string{v1.FuncTestForceLauncherMigrationFailureAnnotation: ""}
+			},
+		},
+		{
 			name: "a port of another version", want: "upgrade",
 			change: func(m *v1.VirtualMachineInstanceMigrationState) {
 				m.TargetDirectMigrationNodePorts = map[string]int{"1": 49152}
@@ -152,7 +159,11 @@ func TestGuestStays(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, newVMI(), c.script)
+			guest := newVMI()
+			if c.vmi != nil {
+				c.vmi(guest)
+			}
+			w := newWorld(t, guest, c.script)
 			w.migrates()
 			w.until("running", running)
 			w.change(func(vmi *v1.VirtualMachineInstance) {
@@ -209,6 +220,12 @@ func TestGuestArrives(t *testing.T) {
 	if m := vmi.Status.MigrationState; len(m.TargetDirectMigrationNodePorts) != 1 || !w.r.Migrations.Receiver.Expects(moveUID) || vmi.Status.NodeName != "node02" {
 		t.Fatalf("%+v", m)
 	}
+	w.change(func(vmi *v1.VirtualMachineInstance) {
+		vmi.Status.EvacuationNodeName = "node02"
+		vmi.Status.Conditions = append(vmi.Status.Conditions, v1.VirtualMachineInstanceCondition{
+			Type: v1.VirtualMachineInstanceEvictionRequested, Status: corev1.ConditionTrue,
+		})
+	})
 	before, _ := w.writes.seen()
 	if _, err := w.set.Ensure(w.ref()).View().Peer.Client.Resume(t.Context()); err != nil {
 		t.Fatal(err)
@@ -220,6 +237,9 @@ func TestGuestArrives(t *testing.T) {
 	}
 	if _, ok := vmi.Labels[v1.MigrationTargetNodeNameLabel]; ok || vmi.Labels[v1.NodeNameLabel] != nodeName {
 		t.Errorf("labels: %v", vmi.Labels)
+	}
+	if vmi.Status.EvacuationNodeName != "" || conditionOf(vmi, v1.VirtualMachineInstanceEvictionRequested) != nil {
+		t.Errorf("the guest has left, the eviction still shows: %+v", vmi.Status)
 	}
 	if vmi.Status.Phase != v1.Running || vmi.Status.ActivePods[podUID] != nodeName || len(vmi.Status.Interfaces) != 1 || vmi.Status.Interfaces[0].IP != "10.244.0.5" {
 		t.Errorf("status: %+v", vmi.Status)

@@ -79,6 +79,12 @@ func (s *Server) evacuate(ctx context.Context, r *admissionv1.AdmissionRequest, 
 		{"test", "/status/nodeName", pod.Spec.NodeName},
 		{"add", "/status/evacuationNodeName", pod.Spec.NodeName},
 	}
+	if len(vmi.Status.Conditions) > 0 { // a VMI that runs has some; virt-controller sees to the others
+		operations = append(operations, operation{"add", "/status/conditions/-", v1.VirtualMachineInstanceCondition{
+			Type: v1.VirtualMachineInstanceEvictionRequested, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now(),
+			Reason: v1.VirtualMachineInstanceReasonEvictionRequested, Message: "VMI is marked for eviction",
+		}})
+	}
 	eviction := &policyv1.Eviction{}
 	if err := json.Unmarshal(r.Object.Raw, eviction); err == nil && eviction.Annotations[deschedulerAnnotation] == descheduler {
 		annotations := map[string]string{}

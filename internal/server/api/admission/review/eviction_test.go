@@ -1,6 +1,7 @@
 package review
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,6 +66,12 @@ func TestEvictions(t *testing.T) {
 			m := read(t, s)
 			if (m.Status.EvacuationNodeName == "n1") != tc.marked {
 				t.Errorf("marked with %q", m.Status.EvacuationNodeName)
+			}
+			shown := slices.ContainsFunc(m.Status.Conditions, func(c v1.VirtualMachineInstanceCondition) bool {
+				return c.Type == v1.VirtualMachineInstanceEvictionRequested && c.Status == corev1.ConditionTrue
+			})
+			if shown != (tc.text == triggered) {
+				t.Errorf("conditions %+v", m.Status.Conditions)
 			}
 			if answer.Result != nil && answer.Result.Message == triggered && m.Annotations[v1.EvictionSourceAnnotation] != "descheduler" {
 				t.Errorf("the descheduler's eviction is not noted: %v", m.Annotations)
