@@ -45,8 +45,13 @@ func findProgram() (program, error) {
 // two thirds of a domain's start time. Without it libvirt reads the same facts as two CPUID feature lists.
 //
 // shared_filesystems: libvirt knows NFS, Ceph and the like by their type and calls a migration without copying unsafe on any other. A
-// claim's access mode says more, and the platform moves a guest with a claim only if that is ReadWriteMany.
-const qemuConf = `stdio_handler = "file"
+// claim's access mode says more, and the platform moves a guest with a claim only if that is ReadWriteMany. An image of files (of a
+// ConfigMap, say) need not be copied either, although a SATA disk cannot be called read-only: the target has made its own.
+func qemuConf() string {
+	return qemuSettings + fmt.Sprintf("shared_filesystems = [ \"%s\" ]\n", strings.Join(append(layout.ISODirs(), layout.ClaimsDir), `", "`))
+}
+
+const qemuSettings = `stdio_handler = "file"
 security_driver = "none"
 security_default_confined = 0
 namespaces = []
@@ -56,7 +61,6 @@ remember_owner = 0
 seccomp_sandbox = 1
 keepalive_interval = -1
 capability_filters = [ "cpu-unavailable-features" ]
-shared_filesystems = [ "` + layout.ClaimsDir + `" ]
 `
 
 // daemonConf: few threads, no keepalive timers (the client is on the same machine).
@@ -106,7 +110,7 @@ func writeConfig(dirs Dirs, p program, filters string) (confPath string, err err
 	}
 	confPath = filepath.Join(conf, p.conf)
 	settings := logging + daemonConf + "host_uuid = \"" + id + "\"\n"
-	for path, content := range map[string]string{filepath.Join(conf, "qemu.conf"): qemuConf, confPath: settings} {
+	for path, content := range map[string]string{filepath.Join(conf, "qemu.conf"): qemuConf(), confPath: settings} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			return "", fmt.Errorf("write libvirt's configuration: %w", err)
 		}

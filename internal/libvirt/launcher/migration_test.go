@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -74,21 +75,34 @@ func overlayXML(d wire.DiskFacts) string {
 		d.Path, d.BackingFormat, d.Backing)
 }
 
-// A guest moves with its memory and its pod-local disk, and goes on where it was.
+// isoXML is an image of files on a bus that knows no read-only disks.
+func isoXML(d wire.DiskFacts) string {
+	return fmt.Sprintf(`<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none' error_policy='stop'/><source file='%s'/>
+<target dev='sda' bus='sata'/><alias name='ua-ci'/></disk>`, d.Path)
+}
+
+// A guest moves with its memory, its clock and its pod-local disk, and goes on where it was. Images of files wait for it.
 func TestMigration(t *testing.T) {
-	options := podOptions{volumes: map[string][]byte{"kubevirt-image-volume/root/disk/disk.img": make([]byte, 64<<20)}}
+	options := podOptions{volumes: map[string][]byte{
+		"kubevirt-image-volume/root/disk/disk.img": make([]byte, 64<<20),
+		"kubevirt-private/cloud-init/ci/userdata":  []byte("#cloud-config\nhostname: web\n"),
+	}}
 	spec := wire.DiskSpec{Name: "root", Kind: wire.DiskImage, Source: layout.ImageVolume("root")}
+	iso := wire.DiskSpec{
+		Name: "ci", Kind: wire.DiskISO, Label: "cidata", Files: []wire.ISOFile{{Path: "user-data", From: filepath.Join(layout.CloudInit("ci"), "userdata")}},
+		CloudInit: &wire.CloudInit{Type: "nocloud", InstanceID: "i-1", Hostname: "web"},
+	}
 	source, target := newPod(t, options), newPod(t, options)
-	prepared, err := source.Prepare(source.context(), wire.PrepareRequest{Disks: []wire.DiskSpec{spec}})
+	prepared, err := source.Prepare(source.context(), wire.PrepareRequest{Disks: []wire.DiskSpec{spec, iso}})
 	must(t, err)
-	xml := domainXML(overlayXML(prepared.Disks[0]))
-	source.start(xml, spec)
+	xml := domainXML(overlayXML(prepared.Disks[0]) + isoXML(prepared.Disks[1]))
+	source.start(xml, spec, iso)
 	c := source.terminal()
 	c.login()
-	c.send("echo written-before | dd of=/dev/vda bs=512 seek=100 conv=notrunc,fsync 2>/dev/null; (i=0; while :; do i=$((i+1)); echo $i > /tmp/count; usleep 10000; done) & echo rea''dy")
+	c.send("echo written-before | dd of=/dev/vda bs=512 seek=100 conv=notrunc,fsync 2>/dev/null; (i=0; while :; do i=$((i+1)); echo $i > /tmp/count; usleep 10000; done) & date -s '2001-01-01 00:00:00' >/dev/null; echo rea''dy")
 	c.await("ready")
 
-	_, err = target.Prepare(target.context(), wire.PrepareRequest{Disks: []wire.DiskSpec{spec}, Incoming: true})
+	_, err = target.Prepare(target.context(), wire.PrepareRequest{Disks: []wire.DiskSpec{spec, iso}, Incoming: true})
 	must(t, err)
 	arrival := target.watch()
 	state, err := target.Start(target.context(), wire.StartRequest{Incoming: true, GracePeriodSeconds: 30})
@@ -128,6 +142,8 @@ func TestMigration(t *testing.T) {
 	if _, err := target.GuestInfo(target.context()); err != nil {
 		t.Errorf("the agent after the migration: %v", err)
 	}
+	c.send("until [ $(date +%Y) -gt 2001 ]; do usleep 100000; done; echo on''-time")
+	c.await("on-time")
 }
 
 // A migration that is aborted leaves the guest where it is.

@@ -123,6 +123,15 @@ func ProjectedISO(kind Source, volume string) string {
 	return path.Join(PrivateDir, string(kind)+"-disks", volume+".iso")
 }
 
+// ISODirs are where images of files are made: each launcher makes its own.
+func ISODirs() []string {
+	dirs := []string{ISODir, path.Dir(ProjectedISO(ServiceAccount, ""))}
+	for _, kind := range []Source{ConfigMap, Secret, DownwardAPI, Sysprep} {
+		dirs = append(dirs, path.Dir(ProjectedISO(kind, "any")))
+	}
+	return dirs
+}
+
 // AccessCredential is where an access credential's Secret is mounted.
 func AccessCredential(secret string) string {
 	return path.Join(PrivateDir, "access-credentials", secret)

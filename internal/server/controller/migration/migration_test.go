@@ -299,7 +299,8 @@ func TestFailureOnTheNodesEndsTheMigrationAndTheTargetPod(t *testing.T) {
 	w := newWorld(t, vmi, sourcePod(vmi), migrationOf("m"))
 	w.handedOver()
 	w.vmi(func(vmi *v1.VirtualMachineInstance) {
-		vmi.Status.MigrationState.Failed, vmi.Status.MigrationState.FailureReason = true, "the link is down"
+		state := vmi.Status.MigrationState
+		state.Completed, state.Failed, state.FailureReason = true, true, "the link is down"
 	})
 	m := w.phase(v1.MigrationFailed)
 	if len(m.Status.Conditions) != 1 || m.Status.Conditions[0].Message != "the migration failed: the link is down" {
@@ -362,7 +363,8 @@ func TestDeletingAMigrationAbortsIt(t *testing.T) {
 		t.Fatalf("the nodes are told %+v", vmi.Status.MigrationState)
 	}
 	w.vmi(func(vmi *v1.VirtualMachineInstance) {
-		vmi.Status.MigrationState.Failed, vmi.Status.MigrationState.AbortStatus = true, v1.MigrationAbortSucceeded
+		state := vmi.Status.MigrationState
+		state.Completed, state.Failed, state.AbortStatus = true, true, v1.MigrationAbortSucceeded
 	})
 	if left := w.reconcile(); left != nil {
 		t.Errorf("the migration is still there: %+v", left.Status)

@@ -283,7 +283,7 @@ func (r *Reconciler) abort(ctx context.Context, p *pass) error {
 	if state.StartTimestamp == nil {
 		// Nothing moves yet: the target's agent stops when it sees the failure.
 		now := metav1.NewTime(r.Now())
-		next.Status.MigrationState.Failed, next.Status.MigrationState.EndTimestamp = true, &now
+		next.Status.MigrationState.Completed, next.Status.MigrationState.Failed, next.Status.MigrationState.EndTimestamp = true, true, &now
 		next.Status.MigrationState.FailureReason = "cancelled before it started"
 		next.Status.MigrationState.AbortStatus = v1.MigrationAbortSucceeded
 	}

@@ -275,7 +275,8 @@ func (r *Reconciler) release(ctx context.Context, p *pass) error {
 	next := p.vmi.DeepCopy()
 	if p.migration.Status.Phase == v1.MigrationFailed && !state.Failed && !state.Completed {
 		now := metav1.NewTime(r.Now())
-		next.Status.MigrationState.Failed, next.Status.MigrationState.EndTimestamp = true, &now
+		// What has failed is completed, too (contract).
+		next.Status.MigrationState.Completed, next.Status.MigrationState.Failed, next.Status.MigrationState.EndTimestamp = true, true, &now
 		next.Status.MigrationState.FailureReason = why(p.migration)
 	}
 	delete(next.Labels, v1.MigrationTargetNodeNameLabel)

@@ -69,6 +69,7 @@ func targetPod(p *pass, source *corev1.Pod, image string) *corev1.Pod {
 	delete(pod.Labels, v1.NodeNameLabel)
 	delete(pod.Labels, v1.OutdatedLauncherImageLabel)
 	delete(pod.Annotations, "k8s.v1.cni.cncf.io/network-status")
+	delete(pod.Annotations, "descheduler.alpha.kubernetes.io/eviction-in-progress")
 	pod.Labels[v1.MigrationJobLabel] = string(m.UID)
 	pod.Annotations[v1.MigrationJobNameAnnotation] = m.Name
 	spec := &pod.Spec

@@ -42,7 +42,7 @@ func currentPod(vmi *v1.VirtualMachineInstance, pods []corev1.Pod) *corev1.Pod {
 	for i := range pods {
 		pod := &pods[i]
 		switch m := vmi.Status.MigrationState; {
-		case m != nil && m.Completed && m.TargetPod == pod.Name:
+		case m != nil && m.Completed && !m.Failed && m.TargetPod == pod.Name:
 			return pod
 		case pod.Labels[v1.MigrationJobLabel] != "" && pod.Spec.NodeName != vmi.Status.NodeName:
 			continue

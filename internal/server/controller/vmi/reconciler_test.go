@@ -308,6 +308,23 @@ func TestForeignPod(t *testing.T) {
 	}
 }
 
+// A migration that failed is completed, too: its target's pod is not where the guest is.
+func TestPodOfAGuestThatStayed(t *testing.T) {
+	vmi := newVMI()
+	vmi.Status.NodeName = "node01"
+	vmi.Status.MigrationState = &v1.VirtualMachineInstanceMigrationState{TargetPod: "target", Completed: true}
+	pods := make([]corev1.Pod, 2)
+	pods[0].Name, pods[0].Spec.NodeName, pods[0].Labels = "target", "node02", map[string]string{v1.MigrationJobLabel: "m"}
+	pods[1].Name, pods[1].Spec.NodeName = "source", "node01"
+	if got := currentPod(vmi, pods); got.Name != "target" {
+		t.Errorf("the guest that has moved is in pod %s", got.Name)
+	}
+	vmi.Status.MigrationState.Failed = true
+	if got := currentPod(vmi, pods); got.Name != "source" {
+		t.Errorf("the guest that has stayed is in pod %s", got.Name)
+	}
+}
+
 // When Pod Security or a quota refuses the pod, the VMI says so and is tried again.
 func TestRefused(t *testing.T) {
 	w := newWorld(t, newVMI())

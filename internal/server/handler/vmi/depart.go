@@ -37,10 +37,13 @@ func (s *session) migrating() *v1.VirtualMachineInstanceMigrationState {
 	return s.vmi.Status.MigrationState
 }
 
+// moved tells that a migration has succeeded. One that has failed is completed, too (contract).
+func moved(m *v1.VirtualMachineInstanceMigrationState) bool { return m.Completed && !m.Failed }
+
 // departing tells that the guest shall leave, and that its target waits for it.
 func (s *session) departing() bool {
 	m := s.migrating()
-	if m == nil || m.SourcePod != s.pod.Name || m.SourceNode != s.r.NodeName || m.Completed {
+	if m == nil || m.SourcePod != s.pod.Name || m.SourceNode != s.r.NodeName || moved(m) {
 		return false
 	}
 	if m.Failed || m.EndTimestamp != nil {
@@ -61,7 +64,7 @@ func (s *session) departed() bool {
 // handedOver tells that the migration's target has said that it has the guest.
 func (s *session) handedOver() bool {
 	m := s.migrating()
-	return m != nil && m.Completed && m.SourcePod == s.pod.Name && m.SourceNode == s.r.NodeName && s.vmi.Status.NodeName != s.r.NodeName
+	return m != nil && moved(m) && m.SourcePod == s.pod.Name && m.SourceNode == s.r.NodeName && s.vmi.Status.NodeName != s.r.NodeName
 }
 
 // doubled tells that the guest runs here although its target has it. That takes a connection cut in the very moment the guest was
@@ -277,7 +280,7 @@ func (s *session) stays(ctx context.Context, o *migration.Outcome) error {
 	ctrl.LoggerFrom(ctx).Info("migration failed", "vmi", s.ref.VMI, "reason", reason)
 	return s.writeProgress(ctx, s.account(), func(m *v1.VirtualMachineInstanceMigrationState) {
 		now := metav1.NewTime(s.r.Now())
-		m.Failed, m.FailureReason, m.EndTimestamp = true, reason, &now
+		m.Completed, m.Failed, m.FailureReason, m.EndTimestamp = true, true, reason, &now
 		switch {
 		case o.Aborted:
 			m.AbortStatus = v1.MigrationAbortSucceeded
@@ -323,7 +326,7 @@ func migrationPatch(vmi *v1.VirtualMachineInstance, next *v1.VirtualMachineInsta
 func (s *session) depart(ctx context.Context) (ctrl.Result, error) {
 	m := s.migrating()
 	switch {
-	case s.vmi.Status.NodeName != s.r.NodeName || m.Completed || s.vmi.IsFinal():
+	case s.vmi.Status.NodeName != s.r.NodeName || moved(m) || s.vmi.IsFinal():
 		return ctrl.Result{}, s.quit(ctx)
 	case m.Failed:
 		// Nobody has it: the target failed after the guest had left.

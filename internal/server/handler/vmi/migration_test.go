@@ -97,7 +97,7 @@ func leaving() *v1.VirtualMachineInstanceMigrationState {
 
 func failed(vmi *v1.VirtualMachineInstance) bool {
 	m := vmi.Status.MigrationState
-	return m != nil && m.Failed && m.EndTimestamp != nil
+	return m != nil && m.Failed && m.Completed && m.EndTimestamp != nil
 }
 
 func TestGuestLeaves(t *testing.T) {
