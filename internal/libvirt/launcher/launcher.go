@@ -156,9 +156,9 @@ func (l *Launcher) wait(terminate <-chan os.Signal, failed <-chan error) int {
 }
 
 func makeDirs() error {
-	for _, dir := range []string{
-		layout.DiskDir, layout.ISODir, layout.NVRAMDir, layout.CacheDir, layout.RuntimeDir, layout.ConfigDir, layout.MigrationDir,
-	} {
+	dirs := []string{layout.DiskDir, layout.NVRAMDir, layout.CacheDir, layout.RuntimeDir, layout.ConfigDir, layout.MigrationDir}
+	// libvirt passes over those of its shared_filesystems that do not exist when it starts.
+	for _, dir := range append(dirs, layout.ISODirs()...) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make the launcher's directories: %w", err)
 		}

@@ -76,9 +76,9 @@ func overlayXML(d wire.DiskFacts) string {
 }
 
 // isoXML is an image of files on a bus that knows no read-only disks.
-func isoXML(d wire.DiskFacts) string {
+func isoXML(target string, d wire.DiskFacts) string {
 	return fmt.Sprintf(`<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none' error_policy='stop'/><source file='%s'/>
-<target dev='sda' bus='sata'/><alias name='ua-ci'/></disk>`, d.Path)
+<target dev='%s' bus='sata'/><alias name='ua-%[2]s'/></disk>`, d.Path, target)
 }
 
 // A guest moves with its memory, its clock and its pod-local disk, and goes on where it was. Images of files wait for it.
@@ -92,17 +92,21 @@ func TestMigration(t *testing.T) {
 		Name: "ci", Kind: wire.DiskISO, Label: "cidata", Files: []wire.ISOFile{{Path: "user-data", From: filepath.Join(layout.CloudInit("ci"), "userdata")}},
 		CloudInit: &wire.CloudInit{Type: "nocloud", InstanceID: "i-1", Hostname: "web"},
 	}
+	settings := wire.DiskSpec{
+		Name: "cm", Kind: wire.DiskISO, Label: "cfgdata", Image: layout.ProjectedISO(layout.ConfigMap, "cm"),
+		Files: []wire.ISOFile{{Path: "colour", Content: []byte("green")}},
+	}
 	source, target := newPod(t, options), newPod(t, options)
-	prepared, err := source.Prepare(source.context(), wire.PrepareRequest{Disks: []wire.DiskSpec{spec, iso}})
+	prepared, err := source.Prepare(source.context(), wire.PrepareRequest{Disks: []wire.DiskSpec{spec, iso, settings}})
 	must(t, err)
-	xml := domainXML(overlayXML(prepared.Disks[0]) + isoXML(prepared.Disks[1]))
-	source.start(xml, spec, iso)
+	xml := domainXML(overlayXML(prepared.Disks[0]) + isoXML("sda", prepared.Disks[1]) + isoXML("sdb", prepared.Disks[2]))
+	source.start(xml, spec, iso, settings)
 	c := source.terminal()
 	c.login()
 	c.send("echo written-before | dd of=/dev/vda bs=512 seek=100 conv=notrunc,fsync 2>/dev/null; (i=0; while :; do i=$((i+1)); echo $i > /tmp/count; usleep 10000; done) & date -s '2001-01-01 00:00:00' >/dev/null; echo rea''dy")
 	c.await("ready")
 
-	_, err = target.Prepare(target.context(), wire.PrepareRequest{Disks: []wire.DiskSpec{spec, iso}, Incoming: true})
+	_, err = target.Prepare(target.context(), wire.PrepareRequest{Disks: []wire.DiskSpec{spec, iso, settings}, Incoming: true})
 	must(t, err)
 	arrival := target.watch()
 	state, err := target.Start(target.context(), wire.StartRequest{Incoming: true, GracePeriodSeconds: 30})
