@@ -57,10 +57,15 @@ func (r *Reconciler) claims(ctx context.Context, p *pass) (found map[string]laun
 	return found, true, nil
 }
 
-// waiting says in the condition what the VMI waits for, and once in an event.
+// waiting says in the condition what the VMI waits for, and once in an event. A disk that is being filled is nothing to warn of, and
+// its progress is not told in events.
 func (r *Reconciler) waiting(p *pass, reason, message string) {
-	if r.unsynchronized(p, reason, message) {
-		r.event(p.vmi, corev1.EventTypeWarning, reason, "CreatePod", message)
+	kind, known := corev1.EventTypeWarning, false
+	if reason == reasonNotPopulated {
+		kind, known = corev1.EventTypeNormal, condition.Reason(p.vmi, v1.VirtualMachineInstanceSynchronized) == reason
+	}
+	if r.unsynchronized(p, reason, message) && !known {
+		r.event(p.vmi, kind, reason, "CreatePod", message)
 	}
 }
 

@@ -160,6 +160,11 @@ func TestDataVolumeNotReady(t *testing.T) {
 	if c := condition.Of(w.vmi(), v1.VirtualMachineInstanceSynchronized); w.pod() != nil || c == nil || !strings.Contains(c.Message, "40%") {
 		t.Fatalf("a half-filled claim: pod %v, condition %+v", w.pod(), c)
 	}
+	progress["data"] = "import is 80% done"
+	w.reconcile()
+	if told := w.told(); strings.Count(told, "DataVolumeNotReady") != 1 || strings.Contains(told, "Warning DataVolumeNotReady") {
+		t.Errorf("that a disk is being filled is told once and is no warning: %q", told)
+	}
 	progress["data"] = ""
 	w.reconcile()
 	if w.pod() == nil || !condition.Is(w.vmi(), v1.VirtualMachineInstanceDataVolumesReady, corev1.ConditionTrue) {
