@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -20,7 +21,8 @@ import (
 )
 
 // Tracker applies objects only when that can change something: when what is wanted is new, or when the stored object is not
-// the one this process left behind. An idle cluster sees no writes from it.
+// the one this process left behind. An idle cluster sees no writes from it. A Secret that somebody has deleted, to have another key, after
+// the caller read it, is not brought back: that is a conflict.
 type Tracker struct {
 	// Applier writes, Reader reads what is watched.
 	Applier apply.Applier
@@ -70,6 +72,11 @@ func (t *Tracker) apply(ctx context.Context, obj runtime.Object) error {
 		if version == last.version {
 			return nil
 		}
+		if version == "" && u.GetKind() == "Secret" {
+			t.forget(u)
+			return apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, u.GetName(),
+				errors.New("it was deleted a moment ago: its key must not come back"))
+		}
 	}
 	after, _, err := t.Applier.Apply(ctx, u)
 	if err != nil {
@@ -118,11 +125,15 @@ func contentVersion(obj metav1.Object) string {
 
 // Delete removes an object, and with it what is known about it.
 func (t *Tracker) Delete(ctx context.Context, u *unstructured.Unstructured) error {
-	t.mu.Lock()
-	delete(t.applied, apply.Describe(u))
-	t.mu.Unlock()
+	t.forget(u)
 	_, err := t.Applier.Delete(ctx, u)
 	return err
+}
+
+func (t *Tracker) forget(u *unstructured.Unstructured) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.applied, apply.Describe(u))
 }
 
 // Metadata is an object of a kind that is watched by its metadata only.

@@ -16,6 +16,7 @@ import (
 
 	"virtctl/internal/crds"
 	"virtctl/internal/install/components"
+	"virtctl/internal/server/leading"
 	"virtctl/test/controlplane"
 )
 
@@ -63,7 +64,7 @@ func (cl *cluster) namespace(name string, labels map[string]string) {
 func (cl *cluster) startControllers(name string) (stop func()) {
 	cl.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	mgr, err := NewManager(ctx, cl.plane.Account("kubevirt", "kubevirt-controller"), Flags{LauncherImage: launcherImage, Namespace: "kubevirt", LeaderElection: true, Identity: name})
+	mgr, err := NewManager(ctx, cl.plane.Account("kubevirt", "kubevirt-controller"), Flags{LauncherImage: launcherImage, Namespace: "kubevirt", Replica: &leading.Replica{Lease: component, Namespace: "kubevirt", Name: name}})
 	if err != nil {
 		cl.t.Fatal(err)
 	}

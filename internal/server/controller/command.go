@@ -11,6 +11,7 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"virtctl/internal/server/leading"
 	"virtctl/internal/version"
 )
 
@@ -24,15 +25,13 @@ type Flags struct {
 	CertDir string
 	// Namespace is where the platform is installed.
 	Namespace string
-	// LeaderElection is off only where exactly one replica runs.
-	LeaderElection bool
-	// Identity is the replica's name in the Lease; empty makes one up.
-	Identity string
+	// Replica is nil only where exactly one runs.
+	Replica *leading.Replica
 }
 
 // Command is `virt-server controller`.
 func Command() *cobra.Command {
-	f := Flags{}
+	f, elect := Flags{}, true
 	c := &cobra.Command{
 		Use:           "controller",
 		Short:         "Turn VirtualMachines into running pods and keep their status true",
@@ -40,11 +39,12 @@ func Command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			name, err := os.Hostname() // the pod's
-			if err != nil {
-				return fmt.Errorf("find this replica's name: %w", err)
+			if elect {
+				var err error
+				if f.Replica, err = leading.Self(component, f.Namespace); err != nil {
+					return err
+				}
 			}
-			f.Identity = name
 			return run(cmd.Context(), f)
 		},
 	}
@@ -53,7 +53,7 @@ func Command() *cobra.Command {
 	c.Flags().StringSliceVar(&f.PullSecrets, "image-pull-secret", nil, "Secret in the VM's namespace for pulling the launcher image")
 	c.Flags().StringVar(&f.CertDir, "cert-dir", "/etc/virt-controller/certificates", "directory with tls.crt and tls.key")
 	c.Flags().StringVar(&f.Namespace, "namespace", os.Getenv("NAMESPACE"), "namespace the platform is installed in")
-	c.Flags().BoolVar(&f.LeaderElection, "leader-elect", true, "let one of several replicas work at a time")
+	c.Flags().BoolVar(&elect, "leader-elect", true, "let one of several replicas work at a time")
 	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(logging)
 	c.Flags().AddGoFlag(logging.Lookup("v"))

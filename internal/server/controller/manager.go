@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	v1 "kubevirt.io/api/core/v1"
 	instancetypev1beta1 "kubevirt.io/api/instancetype/v1beta1"
 	migrationsv1alpha1 "kubevirt.io/api/migrations/v1alpha1"
@@ -42,13 +40,6 @@ import (
 // component is the Lease's name, the events' source and the user agent.
 const component = "virt-controller"
 
-// Leadership changes hands within the lease time when a replica dies, and at once when it stops in order.
-const (
-	leaseDuration = 15 * time.Second
-	renewDeadline = 10 * time.Second
-	retryPeriod   = 2 * time.Second
-)
-
 // NewScheme knows the kinds the controllers work with.
 func NewScheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
@@ -72,28 +63,19 @@ func NewManager(ctx context.Context, cluster *rest.Config, f Flags) (manager.Man
 	cluster.UserAgent = component + "/" + version.Version()
 	metrics := serving.Options(f.Port, f.CertDir, component)
 	delete(metrics.ExtraHandlers, "/healthz") // served below, when there is a configuration to tell about
-	lock, err := f.lock(cluster)
-	if err != nil {
-		return nil, err
-	}
-	lease, renew, retry, manyReplicas := leaseDuration, renewDeadline, retryPeriod, true
-	mgr, err := manager.New(cluster, manager.Options{
-		Scheme:                        scheme,
-		Cache:                         cacheOptions(f.Namespace),
-		Metrics:                       metrics,
-		HealthProbeBindAddress:        "0",
-		LeaderElection:                f.LeaderElection,
-		LeaderElectionID:              component,
-		LeaderElectionNamespace:       f.Namespace,
-		LeaderElectionReleaseOnCancel: true,
-		// nil is one with a name of its own.
-		LeaderElectionResourceLockInterface: lock,
-		LeaseDuration:                       &lease,
-		RenewDeadline:                       &renew,
-		RetryPeriod:                         &retry,
+	manyReplicas := true
+	options := manager.Options{
+		Scheme:                 scheme,
+		Cache:                  cacheOptions(f.Namespace),
+		Metrics:                metrics,
+		HealthProbeBindAddress: "0",
 		// Names are unique in a program; tests run several replicas in one.
 		Controller: config.Controller{SkipNameValidation: &manyReplicas},
-	})
+	}
+	if err := f.Replica.Elect(cluster, &options); err != nil {
+		return nil, err
+	}
+	mgr, err := manager.New(cluster, options)
 	if err != nil {
 		return nil, fmt.Errorf("prepare the controllers: %w", err)
 	}
@@ -108,19 +90,6 @@ func NewManager(ctx context.Context, cluster *rest.Config, f Flags) (manager.Man
 		return nil, fmt.Errorf("serve /healthz: %w", err)
 	}
 	return mgr, addControllers(mgr, source, f)
-}
-
-// lock is the Lease as the contract has it, held in the replica's own name. A replica that was killed and started again leads on at once.
-func (f Flags) lock(cluster *rest.Config) (resourcelock.Interface, error) {
-	if !f.LeaderElection || f.Identity == "" {
-		return nil, nil
-	}
-	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, f.Namespace, component,
-		resourcelock.ResourceLockConfig{Identity: f.Identity}, cluster, renewDeadline)
-	if err != nil {
-		return nil, fmt.Errorf("prepare the Lease %s: %w", component, err)
-	}
-	return lock, nil
 }
 
 func addControllers(mgr manager.Manager, source *clusterconfig.Source, f Flags) error {

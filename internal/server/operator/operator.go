@@ -28,6 +28,7 @@ import (
 	"virtctl/internal/drift"
 	"virtctl/internal/footprint"
 	"virtctl/internal/install/components"
+	"virtctl/internal/server/leading"
 )
 
 // FieldManager owns what the operator applies.
@@ -120,7 +121,7 @@ func Scheme() *runtime.Scheme {
 func newManager(config *rest.Config, opts options) (manager.Manager, error) {
 	ours := klabels.SelectorFromSet(klabels.Set{components.ManagedByLabel: components.ManagedBy})
 	inNamespace := map[string]cache.Config{opts.namespace: {}}
-	mgr, err := ctrl.NewManager(config, manager.Options{
+	managed := manager.Options{
 		Scheme: Scheme(),
 		Cache: cache.Options{
 			DefaultLabelSelector: ours,
@@ -137,16 +138,20 @@ func newManager(config *rest.Config, opts options) (manager.Manager, error) {
 			},
 			DefaultTransform: cache.TransformStripManagedFields(),
 		},
-		LeaderElection:                true,
-		LeaderElectionID:              FieldManager,
-		LeaderElectionNamespace:       opts.namespace,
-		LeaderElectionReleaseOnCancel: true,
 		Metrics: metricsserver.Options{
 			BindAddress: fmt.Sprintf(":%d", opts.metricsPort), SecureServing: true,
 			ExtraHandlers: healthHandlers(),
 		},
 		HealthProbeBindAddress: "0",
-	})
+	}
+	replica, err := leading.Self(FieldManager, opts.namespace)
+	if err != nil {
+		return nil, err
+	}
+	if err := replica.Elect(config, &managed); err != nil {
+		return nil, err
+	}
+	mgr, err := ctrl.NewManager(config, managed)
 	if err != nil {
 		return nil, fmt.Errorf("start the manager: %w", err)
 	}

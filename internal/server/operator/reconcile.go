@@ -106,6 +106,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	default:
 		next, err = r.install(ctx, kv)
 	}
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{}, err // somebody was faster: not worth a word, what is there now is looked at again
+	}
 	r.report(ctx, kv, err)
 	if errors.Is(err, operand.ErrWaiting) {
 		err = nil // what is waited for is watched

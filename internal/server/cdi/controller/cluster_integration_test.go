@@ -24,6 +24,7 @@ import (
 	"virtctl/internal/crds"
 	components "virtctl/internal/install/components/cdi"
 	"virtctl/internal/server/cdi/controller/snapshot"
+	"virtctl/internal/server/leading"
 	"virtctl/test/controlplane"
 )
 
@@ -137,7 +138,7 @@ func (cl *cluster) namespace(name string, labels map[string]string) {
 func (cl *cluster) startControllers() (stop func()) {
 	cl.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	mgr, err := NewManager(ctx, cl.plane.Account("kubevirt", "cdi-sa"), Flags{WorkerImage: "localhost/virtctl/virt-launcher:test", PullPolicy: "IfNotPresent", Namespace: "kubevirt", LeaderElection: true, Digest: cl.images.ask})
+	mgr, err := NewManager(ctx, cl.plane.Account("kubevirt", "cdi-sa"), Flags{WorkerImage: "localhost/virtctl/virt-launcher:test", PullPolicy: "IfNotPresent", Namespace: "kubevirt", Replica: &leading.Replica{Lease: component, Namespace: "kubevirt", Name: "cdi-deployment-a"}, Digest: cl.images.ask})
 	if err != nil {
 		cl.t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"virtctl/internal/server/cdi/controller/importcron"
+	"virtctl/internal/server/leading"
 	"virtctl/internal/version"
 )
 
@@ -27,13 +28,13 @@ type Flags struct {
 	Namespace string
 	// Digest asks registries for DataImportCrons; nil is the real way.
 	Digest importcron.DigestFunc
-	// LeaderElection is off only where exactly one replica runs.
-	LeaderElection bool
+	// Replica is nil only where exactly one runs.
+	Replica *leading.Replica
 }
 
 // Command is `virt-server cdi-controller`.
 func Command() *cobra.Command {
-	f := Flags{}
+	f, elect := Flags{}, true
 	c := &cobra.Command{
 		Use:           "cdi-controller",
 		Short:         "Fill claims with disks: imports, uploads and clones",
@@ -41,6 +42,12 @@ func Command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if elect {
+				var err error
+				if f.Replica, err = leading.Self(component, f.Namespace); err != nil {
+					return err
+				}
+			}
 			return run(cmd.Context(), f)
 		},
 	}
@@ -49,7 +56,7 @@ func Command() *cobra.Command {
 	c.Flags().StringVar(&f.PullPolicy, "image-pull-policy", orDefault(os.Getenv("PULL_POLICY"), "IfNotPresent"), "when nodes pull the worker's image: Always, IfNotPresent or Never")
 	c.Flags().StringVar(&f.CertDir, "cert-dir", "/etc/cdi-controller/certificates", "directory with tls.crt and tls.key for the metrics port")
 	c.Flags().StringVar(&f.Namespace, "namespace", os.Getenv("NAMESPACE"), "namespace the platform is installed in")
-	c.Flags().BoolVar(&f.LeaderElection, "leader-elect", true, "let one of several replicas work at a time")
+	c.Flags().BoolVar(&elect, "leader-elect", true, "let one of several replicas work at a time")
 	logging := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(logging)
 	c.Flags().AddGoFlag(logging.Lookup("v"))

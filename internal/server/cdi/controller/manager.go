@@ -45,13 +45,6 @@ const (
 	workerProgram = names.WorkerBinary
 )
 
-// Leadership changes hands within the lease time when a replica dies, and at once when it stops in order.
-const (
-	leaseDuration = 15 * time.Second
-	renewDeadline = 10 * time.Second
-	retryPeriod   = 2 * time.Second
-)
-
 // NewScheme knows the kinds the controllers work with.
 func NewScheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
@@ -73,22 +66,19 @@ func NewManager(ctx context.Context, cluster *rest.Config, f Flags) (manager.Man
 	// The API server's priority and fairness throttles, not the client.
 	cluster.QPS = -1
 	cluster.UserAgent = component + "/" + version.Version()
-	lease, renew, retry, manyReplicas := leaseDuration, renewDeadline, retryPeriod, true
-	mgr, err := manager.New(cluster, manager.Options{
-		Scheme:                        scheme,
-		Cache:                         cacheOptions(f.Namespace),
-		Metrics:                       serving.Options(f.Port, f.CertDir, component),
-		HealthProbeBindAddress:        "0",
-		LeaderElection:                f.LeaderElection,
-		LeaderElectionID:              component,
-		LeaderElectionNamespace:       f.Namespace,
-		LeaderElectionReleaseOnCancel: true,
-		LeaseDuration:                 &lease,
-		RenewDeadline:                 &renew,
-		RetryPeriod:                   &retry,
+	manyReplicas := true
+	options := manager.Options{
+		Scheme:                 scheme,
+		Cache:                  cacheOptions(f.Namespace),
+		Metrics:                serving.Options(f.Port, f.CertDir, component),
+		HealthProbeBindAddress: "0",
 		// Names are unique in a program; tests run several replicas in one.
 		Controller: config.Controller{SkipNameValidation: &manyReplicas},
-	})
+	}
+	if err := f.Replica.Elect(cluster, &options); err != nil {
+		return nil, err
+	}
+	mgr, err := manager.New(cluster, options)
 	if err != nil {
 		return nil, fmt.Errorf("prepare the controllers: %w", err)
 	}

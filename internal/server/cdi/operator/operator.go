@@ -31,6 +31,7 @@ import (
 	"virtctl/internal/cdi/names"
 	"virtctl/internal/drift"
 	"virtctl/internal/footprint"
+	"virtctl/internal/server/leading"
 )
 
 // FieldManager owns what the operator applies.
@@ -43,8 +44,8 @@ type Options struct {
 	Images    Images
 	// Port of metrics and health; 0 serves nothing.
 	Port int
-	// LeaderElection is off only where exactly one replica runs.
-	LeaderElection bool
+	// Replica is nil only where exactly one runs.
+	Replica *leading.Replica
 }
 
 // Images says where the platform's images are.
@@ -57,7 +58,7 @@ type Images struct {
 func Command() *cobra.Command {
 	verbosity := 0
 	opts := Options{
-		Namespace: os.Getenv("NAMESPACE"), LeaderElection: true,
+		Namespace: os.Getenv("NAMESPACE"),
 		Images: Images{
 			Registry: os.Getenv("IMAGE_REGISTRY"), Tag: os.Getenv("IMAGE_TAG"),
 			PullPolicy: corev1.PullPolicy(os.Getenv("IMAGE_PULL_POLICY")),
@@ -87,6 +88,9 @@ func run(ctx context.Context, opts Options) error {
 	config, err := ctrl.GetConfig()
 	if err != nil {
 		return fmt.Errorf("find the API server: %w", err)
+	}
+	if opts.Replica, err = leading.Self(FieldManager, opts.Namespace); err != nil {
+		return err
 	}
 	mgr, err := New(config, opts)
 	if err != nil {
@@ -144,7 +148,7 @@ func newManager(config *rest.Config, opts Options) (manager.Manager, error) {
 	ours := klabels.SelectorFromSet(klabels.Set{names.LabelManagedBy: managedBy})
 	inNamespace, skip := map[string]cache.Config{opts.Namespace: {}}, true
 	healthy := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
-	mgr, err := ctrl.NewManager(config, manager.Options{
+	managed := manager.Options{
 		Scheme: Scheme(),
 		Cache: cache.Options{
 			DefaultLabelSelector: ours,
@@ -160,10 +164,6 @@ func newManager(config *rest.Config, opts Options) (manager.Manager, error) {
 			},
 			DefaultTransform: cache.TransformStripManagedFields(),
 		},
-		LeaderElection:                opts.LeaderElection,
-		LeaderElectionID:              FieldManager,
-		LeaderElectionNamespace:       opts.Namespace,
-		LeaderElectionReleaseOnCancel: true,
 		Metrics: metricsserver.Options{
 			BindAddress: address(opts.Port), SecureServing: true,
 			ExtraHandlers: map[string]http.Handler{"/healthz": healthy, "/readyz": healthy},
@@ -171,7 +171,11 @@ func newManager(config *rest.Config, opts Options) (manager.Manager, error) {
 		HealthProbeBindAddress: "0",
 		// Names matter to metrics only; tests run several operators in one process.
 		Controller: crconfig.Controller{SkipNameValidation: &skip},
-	})
+	}
+	if err := opts.Replica.Elect(config, &managed); err != nil {
+		return nil, err
+	}
+	mgr, err := ctrl.NewManager(config, managed)
 	if err != nil {
 		return nil, fmt.Errorf("start the manager: %w", err)
 	}
