@@ -105,15 +105,8 @@ func (r *Reconciler) expand(ctx context.Context, vm *v1.VirtualMachine, spec *v1
 // updateSpec changes what a running guest can take.
 func updateSpec(vmi *v1.VirtualMachineInstance, last, now *v1.VirtualMachineInstanceSpec) {
 	spec := &vmi.Spec
-	if !equality.Semantic.DeepEqual(last.NodeSelector, now.NodeSelector) {
-		spec.NodeSelector = now.NodeSelector
-	}
-	if !equality.Semantic.DeepEqual(last.Affinity, now.Affinity) {
-		spec.Affinity = now.Affinity
-	}
-	if !equality.Semantic.DeepEqual(last.Tolerations, now.Tolerations) {
-		spec.Tolerations = now.Tolerations
-	}
+	// Where it may run is taken from the VM as it is: what was added while it ran is taken away again, too.
+	spec.NodeSelector, spec.Affinity, spec.Tolerations = now.NodeSelector, now.Affinity, now.Tolerations
 	updateLinks(spec, now)
 	if busy(vmi) {
 		return // one change of the machine's size at a time

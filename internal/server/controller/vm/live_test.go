@@ -105,6 +105,26 @@ func TestLiveUpdates(t *testing.T) {
 	}
 }
 
+// Where a guest may run can be narrowed while it runs, and what was added is taken away again.
+func TestPlacementGoesBack(t *testing.T) {
+	w := live(t)
+	w.template(func(s *v1.VirtualMachineInstanceSpec) {
+		s.NodeSelector = map[string]string{"a": "b"}
+		s.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}}
+		s.Tolerations = []corev1.Toleration{{Key: "k", Operator: corev1.TolerationOpExists}}
+	})
+	if s := w.vmi().Spec; s.NodeSelector["a"] != "b" || s.Affinity == nil || len(s.Tolerations) != 1 {
+		t.Fatalf("the VMI has %+v", s)
+	}
+	w.template(func(s *v1.VirtualMachineInstanceSpec) { s.NodeSelector, s.Affinity, s.Tolerations = nil, nil, nil })
+	if s := w.vmi().Spec; len(s.NodeSelector) != 0 || s.Affinity != nil || len(s.Tolerations) != 0 {
+		t.Errorf("the VMI still has %v, %v, %v", s.NodeSelector, s.Affinity, s.Tolerations)
+	}
+	if w.restartRequired() {
+		t.Error("a restart is required for it")
+	}
+}
+
 // A guest that grows is left alone until it has; then the next step follows. Processors cannot be taken away.
 func TestGrowsOnceAtATime(t *testing.T) {
 	w := live(t)
