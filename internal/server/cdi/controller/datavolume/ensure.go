@@ -192,13 +192,26 @@ func (r *Reconciler) cloneSize(spec *corev1.PersistentVolumeClaimSpec, p *pass, 
 	return nil
 }
 
-// size is what a clone needs at least: what the source asked for, or got if that is more.
+// size is what the source asked for, and what a clone gets that asks for nothing.
 func (s *source) size() resource.Quantity {
 	if s.claim == nil {
 		return s.restoreSize
 	}
 	size := s.claim.Spec.Resources.Requests[corev1.ResourceStorage]
 	return size
+}
+
+// least is what the storage makes of the source: no less than it has, which is more than it asked for where storage rounds sizes up.
+func (s *source) least() resource.Quantity {
+	least := s.restoreSize.DeepCopy()
+	if s.claim != nil {
+		for _, size := range []resource.Quantity{s.size(), s.claim.Status.Capacity[corev1.ResourceStorage]} {
+			if size.Cmp(least) > 0 {
+				least = size.DeepCopy()
+			}
+		}
+	}
+	return least
 }
 
 func isBlock(m *corev1.PersistentVolumeMode) bool {

@@ -153,6 +153,9 @@ func (r *Reconciler) mark(ctx context.Context, p *pass) error {
 	if p.claim != nil && p.claim.Annotations[names.AnnPopulatedFor] == p.dv.Name && after.Annotations[names.AnnPrePopulated] == "" {
 		after.Annotations[names.AnnPrePopulated] = p.claim.Name
 	}
+	if p.claim != nil && p.source.clones() && chosen(p.claim) != "" {
+		after.Annotations[names.AnnCloneType] = string(chosen(p.claim))
+	}
 	if err := r.extendToken(ctx, p, after); err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ const annExpandTo = "virtctl.io/expand-to"
 // smartClaim makes the claim of a clone that the storage makes by itself, when everything it needs is there. Until then it says what is
 // under way and leaves the claim nil.
 func (r *Reconciler) smartClaim(ctx context.Context, p *pass, spec *corev1.PersistentVolumeClaimSpec, how plan) (*corev1.PersistentVolumeClaim, error) {
-	if ok, err := r.allowed(ctx, p); err != nil || !ok {
+	if ok, err := r.allowed(ctx, p); err != nil || !ok || !fits(p, spec) {
 		return nil, err
 	}
 	namespace, name := p.source.origin()
@@ -49,25 +49,43 @@ func (r *Reconciler) smartClaim(ctx context.Context, p *pass, spec *corev1.Persi
 	if err != nil || from == nil {
 		return nil, err
 	}
-	want := spec.Resources.Requests[corev1.ResourceStorage]
-	if how.expand {
-		spec.Resources.Requests[corev1.ResourceStorage] = p.source.size()
-	}
+	how.size(p, spec)
 	if namespace != p.dv.Namespace {
 		return r.transferred(ctx, p, spec, how, from)
 	}
 	spec.DataSource, spec.DataSourceRef = from, nil
 	made := r.newClaim(p, spec)
 	smartAnnotations(made, how)
-	if how.expand {
-		made.Annotations[annExpandTo] = want.String()
-	}
 	return made, nil
+}
+
+// fits tells whether a clone may be as small as this one shall be: storage makes none smaller than its source. A snapshot does not know what was
+// asked for; a little less than it needs is what rounding made of the same size.
+func fits(p *pass, spec *corev1.PersistentVolumeClaimSpec) bool {
+	want, asked := spec.Resources.Requests[corev1.ResourceStorage], p.source.size()
+	if p.source.claim == nil || want.Cmp(asked) >= 0 {
+		return true
+	}
+	p.refuse(names.EventErrUnableToClone, "target resources requests storage size %s is smaller than the source's %s", want.String(), asked.String())
+	return false
+}
+
+// size makes the claim as large as what the storage will make, and leaves the rest for later.
+func (how *plan) size(p *pass, spec *corev1.PersistentVolumeClaimSpec) {
+	want, least := spec.Resources.Requests[corev1.ResourceStorage], p.source.least()
+	if want.Cmp(least) > 0 {
+		how.expandTo = want
+	}
+	spec.Resources.Requests = spec.Resources.Requests.DeepCopy()
+	spec.Resources.Requests[corev1.ResourceStorage] = least
 }
 
 func smartAnnotations(made *corev1.PersistentVolumeClaim, how plan) {
 	delete(made.Annotations, names.AnnCloneRequest)
 	made.Annotations[names.AnnCloneType] = string(how.way)
+	if !how.expandTo.IsZero() {
+		made.Annotations[annExpandTo] = how.expandTo.String()
+	}
 }
 
 // allowed tells whether the DataVolume's creator may read the source.
@@ -124,7 +142,7 @@ func (r *Reconciler) origin(ctx context.Context, p *pass, how plan) (*corev1.Typ
 	if !ready {
 		return nil, nil
 	}
-	p.now = ""
+	p.now, p.source.restoreSize = "", snapshot.Size(s)
 	return &corev1.TypedLocalObjectReference{APIGroup: &group, Kind: snapshot.Kind, Name: key.Name}, nil
 }
 
@@ -176,13 +194,9 @@ func (r *Reconciler) transferred(ctx context.Context, p *pass, spec *corev1.Pers
 	}
 	p.now = cdi.NamespaceTransferInProgress
 	target := spec.DeepCopy()
-	want := target.Resources.Requests[corev1.ResourceStorage]
 	target.VolumeName, target.DataSource, target.DataSourceRef = temp.Spec.VolumeName, nil, nil
 	made := r.newClaim(p, target)
 	smartAnnotations(made, how)
-	if how.expand {
-		made.Annotations[annExpandTo] = want.String()
-	}
 	return made, nil
 }
 

@@ -59,12 +59,11 @@ func (r *Reconciler) snapshotStrategy(ctx context.Context, p *pass, spec *corev1
 	if err != nil || target == nil {
 		return copying(names.EventNoProvisionerMatch, "The target has no storage class"), err
 	}
-	driver, err := snapshot.Driver(ctx, r.Live, p.source.snapshot)
+	driver, mode, err := snapshot.Maker(ctx, r.Live, p.source.snapshot)
 	if err != nil {
 		return plan{}, err
 	}
 	namespace, _ := p.source.origin()
-	mode := corev1.PersistentVolumeMode(p.source.snapshot.GetAnnotations()[names.AnnSourceVolumeMode])
 	late, err := claim.BindsLate(ctx, r.Client, &target.Name)
 	if err != nil {
 		return plan{}, err
@@ -80,7 +79,7 @@ func (r *Reconciler) snapshotStrategy(ctx context.Context, p *pass, spec *corev1
 	case late && namespace != p.dv.Namespace:
 		return copying("WaitForFirstConsumer", "Storage class %s binds late and the source is in another namespace: falling back to host-assisted clone", target.Name), nil
 	}
-	return plan{way: cdi.CloneStrategySnapshot, expand: p.larger(spec)}, nil
+	return plan{way: cdi.CloneStrategySnapshot}, nil
 }
 
 // restored makes a claim from the snapshot beside it, and gives a claim that is copied from that one.
@@ -110,6 +109,9 @@ func (r *Reconciler) restored(ctx context.Context, p *pass, spec *corev1.Persist
 	if err != nil {
 		return nil, err
 	}
+	if want := spec.Resources.Requests[corev1.ResourceStorage]; want.Cmp(p.source.restoreSize) < 0 {
+		spec.Resources.Requests[corev1.ResourceStorage] = p.source.restoreSize
+	}
 	made := r.newClaim(p, spec)
 	made.Annotations[names.AnnCloneRequest] = key.Namespace + "/" + key.Name
 	made.Annotations[names.AnnCloneType] = string(cdi.CloneStrategyHostAssisted)
@@ -122,7 +124,7 @@ func (r *Reconciler) restored(ctx context.Context, p *pass, spec *corev1.Persist
 
 // restore makes a claim from the snapshot, of any class of the driver that made it.
 func (r *Reconciler) restore(ctx context.Context, p *pass, key client.ObjectKey, name string) (*corev1.PersistentVolumeClaim, error) {
-	driver, err := snapshot.Driver(ctx, r.Live, p.source.snapshot)
+	driver, mode, err := snapshot.Maker(ctx, r.Live, p.source.snapshot)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +143,6 @@ func (r *Reconciler) restore(ctx context.Context, p *pass, key client.ObjectKey,
 		p.refuse(names.EventErrUnableToClone, "no storage class of driver %s, which made snapshot %s", driver, name)
 		return nil, nil
 	}
-	mode := corev1.PersistentVolumeMode(p.source.snapshot.GetAnnotations()[names.AnnSourceVolumeMode])
 	if mode == "" {
 		mode = corev1.PersistentVolumeFilesystem
 	}

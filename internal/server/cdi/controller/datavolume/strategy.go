@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	cdi "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -20,8 +21,8 @@ type plan struct {
 	way cdi.CDICloneStrategy
 	// fallback is why it is not made the way that suits the storage best; message says it to people.
 	fallback, message string
-	// expand tells that the volume is made as large as the source first.
-	expand bool
+	// expandTo is the size the volume gets when it is there: first it is as large as its source. Zero: it stays so.
+	expandTo resource.Quantity
 	// class is for snapshots that are made on the way.
 	snapshotClass string
 }
@@ -65,7 +66,7 @@ func (r *Reconciler) strategy(ctx context.Context, p *pass, spec *corev1.Persist
 	if refused, err := r.unfit(ctx, p, spec, source, target); err != nil || refused.way != "" {
 		return refused, err
 	}
-	out := plan{way: wish, expand: p.larger(spec)}
+	out := plan{way: wish}
 	if wish == cdi.CloneStrategySnapshot {
 		if profile.Status.SnapshotClass == nil || !r.Snapshots.Available() {
 			return copying(names.EventNoSnapshotClass, "No VolumeSnapshotClass found for provisioner %s: falling back to host-assisted clone", target.Provisioner), nil
@@ -106,7 +107,7 @@ func (r *Reconciler) unfit(ctx context.Context, p *pass, spec *corev1.Persistent
 
 // larger tells that the target asks for more than the source.
 func (p *pass) larger(spec *corev1.PersistentVolumeClaimSpec) bool {
-	want, have := spec.Resources.Requests[corev1.ResourceStorage], p.source.size()
+	want, have := spec.Resources.Requests[corev1.ResourceStorage], p.source.least()
 	return want.Cmp(have) > 0
 }
 

@@ -98,12 +98,17 @@ func (r *Reconciler) follow(ctx context.Context, p *pass) error {
 	}
 	imports := p.cron.Status.CurrentImports
 	name := imports[0].DataVolumeName
-	if p.format == cdi.DataImportCronSourceFormatSnapshot && p.source.PVC != nil {
-		done, err := r.snap(ctx, p, name)
-		if err != nil || !done {
-			p.source = nil
+	if p.source.Snapshot != nil {
+		if err := r.removeImported(ctx, p, name); err != nil {
 			return err
 		}
+	} else if p.format == cdi.DataImportCronSourceFormatSnapshot {
+		failed, err := r.snap(ctx, p, name)
+		if err != nil || !failed {
+			p.source = nil // the snapshot brings us back when it is ready
+			return err
+		}
+		// The storage may yet make it. Until then the claim is as good a source.
 	}
 	last := &cdi.DataVolumeSourcePVC{Namespace: p.cron.Namespace, Name: name}
 	if old := p.cron.Status.LastImportedPVC; old == nil || *old != *last {
@@ -115,30 +120,32 @@ func (r *Reconciler) follow(ctx context.Context, p *pass) error {
 	return nil
 }
 
-// snap makes the snapshot of a finished import, and removes the claim once the snapshot is ready.
-func (r *Reconciler) snap(ctx context.Context, p *pass, name string) (bool, error) {
-	key := client.ObjectKey{Namespace: p.cron.Namespace, Name: name}
+// snap makes the snapshot of a finished import unless it is being made. It tells whether the storage refused.
+func (r *Reconciler) snap(ctx context.Context, p *pass, name string) (refused bool, err error) {
 	s := snapshot.New()
-	err := r.Client.Get(ctx, key, s)
+	err = r.Client.Get(ctx, client.ObjectKey{Namespace: p.cron.Namespace, Name: name}, s)
 	if apierrors.IsNotFound(err) {
 		return false, r.makeSnapshot(ctx, p, name)
 	}
 	if err != nil {
-		return false, fmt.Errorf("read snapshot %s: %w", key, err)
+		return false, fmt.Errorf("read snapshot %s: %w", name, err)
 	}
-	if ready, _ := snapshot.Ready(s); !ready {
-		return false, nil
-	}
-	for _, obj := range []client.Object{
-		&cdi.DataVolume{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: name}},
-		&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: name}},
-	} {
-		if err := r.Client.Delete(ctx, obj); client.IgnoreNotFound(err) != nil {
-			return false, fmt.Errorf("delete what snapshot %s was made from: %w", name, err)
+	_, failed := snapshot.Ready(s)
+	return failed != "", nil
+}
+
+// removeImported removes what a snapshot that is ready was made from.
+func (r *Reconciler) removeImported(ctx context.Context, p *pass, name string) error {
+	for _, obj := range []client.Object{&cdi.DataVolume{}, &corev1.PersistentVolumeClaim{}} {
+		err := r.Client.Get(ctx, client.ObjectKey{Namespace: p.cron.Namespace, Name: name}, obj)
+		if err == nil && obj.GetDeletionTimestamp() == nil {
+			err = r.Client.Delete(ctx, obj)
+		}
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("delete what snapshot %s was made from: %w", name, err)
 		}
 	}
-	p.source = &cdi.DataSourceSource{Snapshot: &cdi.DataVolumeSourceSnapshot{Namespace: key.Namespace, Name: name}}
-	return true, nil
+	return nil
 }
 
 func (r *Reconciler) makeSnapshot(ctx context.Context, p *pass, name string) error {

@@ -143,7 +143,7 @@ func (r *Reconciler) storage(ctx context.Context, p *pass) error {
 	if err := r.Client.Get(ctx, client.ObjectKey{Name: found.Name}, profile); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("read StorageProfile %s: %w", found.Name, err)
 	}
-	if f := profile.Status.DataImportCronSourceFormat; f != nil && r.Snapshots.Available() {
+	if f := profile.Status.DataImportCronSourceFormat; f != nil && r.Snapshots.Available() && profile.Status.SnapshotClass != nil {
 		p.format = *f
 	}
 	p.cron.Status.SourceFormat = &p.format

@@ -157,11 +157,16 @@ func (r *Reconciler) collect(ctx context.Context, p *pass) error {
 	}
 	slices.SortStableFunc(all, func(a, b kept) int { return strings.Compare(b.used, a.used) })
 	current := p.cron.Status.CurrentImports[0].DataVolumeName
+	// A claim and the snapshot that was made of it are one import.
+	found := map[string]bool{}
 	var failed error
 	for i := range all {
-		if i >= max(keep, 1) && all[i].obj.GetName() != current {
+		name := all[i].obj.GetName()
+		if !found[name] && len(found) >= max(keep, 1) && name != current {
 			failed = errors.Join(failed, r.drop(ctx, all[i].obj))
+			continue
 		}
+		found[name] = true
 	}
 	return failed
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -72,18 +73,22 @@ func Size(s *unstructured.Unstructured) resource.Quantity {
 	return size
 }
 
-// Driver is who made the snapshot, by its content.
-func Driver(ctx context.Context, c client.Reader, s *unstructured.Unstructured) (string, error) {
+// Maker is the driver that made the snapshot, and the volume mode of what it was made from; either is empty while nobody has told.
+func Maker(ctx context.Context, c client.Reader, s *unstructured.Unstructured) (driver string, mode corev1.PersistentVolumeMode, err error) {
+	mode = corev1.PersistentVolumeMode(s.GetAnnotations()[names.AnnSourceVolumeMode])
 	name, _, _ := unstructured.NestedString(s.Object, "status", "boundVolumeSnapshotContentName")
 	if name == "" {
-		return "", nil
+		return "", mode, nil
 	}
 	content := NewContent()
 	if err := c.Get(ctx, client.ObjectKey{Name: name}, content); err != nil {
-		return "", fmt.Errorf("read snapshot content %s: %w", name, err)
+		return "", mode, fmt.Errorf("read snapshot content %s: %w", name, err)
 	}
-	driver, _, _ := unstructured.NestedString(content.Object, "spec", "driver")
-	return driver, nil
+	driver, _, _ = unstructured.NestedString(content.Object, "spec", "driver")
+	if told, _, _ := unstructured.NestedString(content.Object, "spec", "sourceVolumeMode"); mode == "" {
+		mode = corev1.PersistentVolumeMode(told)
+	}
+	return driver, mode, nil
 }
 
 // Class picks the snapshot class for volumes of a driver: the wanted one, else the default, else the first by name. It is empty when
