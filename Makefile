@@ -72,14 +72,18 @@ generate: ## write again what is generated: definitions, completions, reference
 	cd internal/crds && go run ./gen .
 	go run ./cmd/virtctl/gen
 
-.PHONY: test test-unit test-integration test-libvirt test-guest test-kube test-e2e
+.PHONY: test test-unit test-integration test-libvirt test-guest test-kube test-csi test-e2e
 test: deps lint test-unit test-integration test-libvirt test-e2e ## lint, unit, integration, libvirt and e2e; what CI runs
 
 UNIT := go test -timeout 15m
 test-unit: deps ## unit, golden and script tests (UPDATE=1 writes golden files again)
 	$(UNIT) ./cmd/... ./images/... ./internal/...
 	cd lint && $(UNIT) ./...
+	cd $(CSI_DIR) && CGO_ENABLED=0 $(UNIT) -trimpath ./...
 	$(MAKE) -C embedded test
+
+test-csi: ## the driver that tests of clones stand on, by CSI's own tests; not in make test
+	cd $(CSI_DIR) && CGO_ENABLED=0 $(UNIT) -trimpath -tags sanity ./internal/driver
 
 test-integration: deps bin/virt-kube ## the controllers and servers behind a real API server
 	go test -tags integration -count=1 -p 1 -timeout 20m ./internal/server/api ./internal/server/controller ./internal/server/cdi/...
@@ -93,7 +97,7 @@ test-guest: deps images ## the demo guest on all the hardware it may meet; not i
 test-kube: deps ## virt-kube's own life: two nodes, kill -9, a second start; not in make test
 	$(MAKE) -C embedded e2e
 
-test-e2e: deps build bin/virt-kube images ## the user's journeys on a cluster of this machine, with real VMs
+test-e2e: deps build bin/virt-kube images csi ## the user's journeys on a cluster of this machine, with real VMs
 	go test -tags e2e -count=1 -timeout 60m -v ./test/e2e/...
 
 .PHONY: bench
@@ -107,6 +111,7 @@ lint: deps bin/lint bin/gofumpt virt-kube-assets ## the part of lint-all that ev
 	@unformatted=$$(bin/gofumpt -l .); if [ -n "$$unformatted" ]; then echo "not formatted, run make format: $$unformatted" >&2; exit 1; fi
 	bin/lint -tags $(TEST_TAGS) ./...
 	CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) -trimpath' bin/lint -C embedded -tags $(VIRT_KUBE_TAGS),e2e ./...
+	CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) -trimpath' bin/lint -C $(CSI_DIR) ./...
 
 lint-all: ## style, bugs and import rules by golangci-lint; compiles it the first time, which takes minutes
 	go run $(GOLANGCI) run --build-tags $(TEST_TAGS) ./...

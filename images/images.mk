@@ -40,3 +40,17 @@ $(IMAGES_OUT)/demo-kernel.tar: $(DEMO_SOURCES) $(IMAGES_CODE) $(IMAGES_NAME)
 
 $(IMAGES_OUT)/debian.tar: $(wildcard images/debian/*) $(IMAGES_CODE) $(IMAGES_NAME)
 	$(IMAGES_BUILD) debian
+
+# Storage for tests that clones by itself; a module of its own. It is loaded by the tests that need it and by no installation.
+# The definitions of snapshots come with the module that has their types.
+CSI_DIR    := test/csi
+CSI_CLIENT := github.com/kubernetes-csi/external-snapshotter/client/v8
+.PHONY: csi
+csi: out/test/csi.tar out/test/snapshots.yaml
+bin/csi/csi-directories: $(shell git ls-files -co --exclude-standard $(CSI_DIR))
+	cd $(CSI_DIR) && CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags '-s -w' -o ../../bin/csi/ tool ./cmd/csi-directories
+out/test/csi.tar: bin/csi/csi-directories $(IMAGES_CODE)
+	go run ./images/build -prefix '$(IMAGE_PREFIX)' -tag test -out out/test csi
+out/test/snapshots.yaml: bin/csi/csi-directories
+	@mkdir -p $(@D)
+	cat $$(cd $(CSI_DIR) && go list -mod=readonly -m -f '{{.Dir}}' $(CSI_CLIENT))/config/crd/snapshot.storage.k8s.io_*.yaml > $@

@@ -42,6 +42,7 @@ func targets() []target {
 		{name: "demo", about: "guest: kernel and busybox on a bootable disk", tools: demoTools(), build: buildDemo},
 		{name: "demo-kernel", about: "guest: the same kernel and initrd, for kernelBoot", tools: []string{"mmdebstrap", "xz"}, build: buildDemoKernel},
 		{name: "debian", about: "guest: Debian with cloud-init, sshd and qemu-guest-agent (built only when named)", tools: debianTools(), onDemand: true, build: buildDebian},
+		{name: "csi", about: "storage for tests that clones and makes snapshots (built only when named)", onDemand: true, build: buildCSI},
 	}
 }
 
