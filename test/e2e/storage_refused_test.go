@@ -29,6 +29,12 @@ func TestStorageThatRefuses(t *testing.T) {
 	j.kubectlIn(cloneOf("small", refusing, golden, "10Mi"), "apply", "-f", "-")
 	j.says("small", "is smaller than the source's")
 
+	// The driver will not clone: the disk is copied, and the reason kept.
+	j.kubectlIn(cloneOf("unwanted", refusing, golden, ""), "apply", "-f", "-")
+	j.ready("unwanted")
+	j.clonedBy("unwanted", "copy")
+	j.copiedFor("unwanted", "the array is out of clones")
+
 	profile(`{"cloneStrategy":"snapshot","snapshotClass":"without-room"}`)
 	j.kubectl("wait", "storageprofile/"+refusing, "--for=jsonpath={.status.snapshotClass}=without-room", "--timeout=30s")
 	j.kubectlIn(cloneOf("roomless", refusing, golden, ""), "apply", "-f", "-")
@@ -41,8 +47,14 @@ func TestStorageThatRefuses(t *testing.T) {
 	j.kubectlIn(cloneOf("classless", refusing, golden, ""), "apply", "-f", "-")
 	j.ready("classless")
 	j.clonedBy("classless", "copy")
-	if why := j.kubectl("get", "pvc", "classless", "-o", `jsonpath={.metadata.annotations.cdi\.kubevirt\.io/cloneFallbackReason}`); !strings.Contains(why, "VolumeSnapshotClass") {
-		t.Errorf("it was copied because of %q", why)
+	j.copiedFor("classless", "VolumeSnapshotClass")
+}
+
+// copiedFor checks what a claim says that was copied and not cloned.
+func (j *journey) copiedFor(name, why string) {
+	j.Helper()
+	if said := j.kubectl("get", "pvc", name, "-o", `jsonpath={.metadata.annotations.cdi\.kubevirt\.io/cloneFallbackReason}`); !strings.Contains(said, why) {
+		j.Errorf("%s was copied because of %q", name, said)
 	}
 }
 

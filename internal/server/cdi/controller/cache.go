@@ -4,11 +4,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"virtctl/internal/cdi/names"
+	"virtctl/internal/server/cdi/controller/datavolume"
 )
 
 // cacheOptions keeps the cache small. All pods matter, because any may use a claim that is to be read or filled; but of most only
@@ -18,6 +20,8 @@ func cacheOptions(namespace string) cache.Options {
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}: {Transform: transform(slimPod)},
+			// Of all that is said in a cluster: which volumes could not be made.
+			&corev1.Event{}: {Field: fields.Set{"reason": datavolume.EventProvisioningFailed, "involvedObject.kind": "PersistentVolumeClaim"}.AsSelector()},
 			// We may read Ingresses of our own namespace only.
 			&networkingv1.Ingress{}: {Namespaces: map[string]cache.Config{namespace: {}}},
 		},

@@ -41,6 +41,7 @@ func TestLivesOnAPIServer(t *testing.T) {
 	t.Run("upload", cl.with(uploadLife))
 	t.Run("clone", cl.with(cloneLife))
 	t.Run("csi clone", cl.with(csiCloneLife))
+	t.Run("refused clone", cl.with(refusedCloneLife))
 	t.Run("snapshot clone", cl.with(snapshotCloneLife))
 	t.Run("import cron", cl.with(importCronLife))
 	t.Run("populator", cl.with(populatorLife))

@@ -4,6 +4,8 @@ package controller
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -70,6 +72,39 @@ func csiCloneLife(cl *cluster) {
 	})
 	cl.bind("lab", "quick")
 	cl.awaitPhase("lab", "quick", cdi.Succeeded)
+}
+
+// A clone that the storage keeps refusing is told of, and then copied.
+func refusedCloneLife(cl *cluster) {
+	dv := arrayVolume(cl, "refused", "lab")
+	dv.Spec.Storage.Resources = corev1.VolumeResourceRequirements{}
+	cl.create(dv)
+	cl.awaitPhase("lab", "refused", cdi.CSICloneInProgress)
+	first := cl.claim("lab", "refused")
+	said := &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "lab", Name: "refused.1"}, Reason: "ProvisioningFailed", Message: "no clones left", Count: 1}
+	said.InvolvedObject = corev1.ObjectReference{Kind: "PersistentVolumeClaim", Namespace: "lab", Name: "refused", UID: first.UID}
+	cl.create(said)
+	await(cl, &cdi.DataVolumeList{}, "lab", "refused", "reason", func(dv *cdi.DataVolume) bool {
+		return slices.ContainsFunc(dv.Status.Conditions, func(c cdi.DataVolumeCondition) bool { return strings.Contains(c.Message, "no clones left") })
+	})
+	before := said.DeepCopy()
+	said.Count = 5
+	if err := cl.c.Patch(context.Background(), said, client.MergeFrom(before)); err != nil {
+		cl.t.Fatal(err)
+	}
+	gone := await(cl, &corev1.PersistentVolumeClaimList{}, "lab", "refused", "removal", func(c *corev1.PersistentVolumeClaim) bool {
+		return c.UID == first.UID && c.DeletionTimestamp != nil
+	})
+	// Nobody uses it, and the controller that would say so is not here.
+	held := gone.DeepCopy()
+	gone.Finalizers = nil
+	if err := cl.c.Patch(context.Background(), gone, client.MergeFrom(held)); err != nil {
+		cl.t.Fatal(err)
+	}
+	await(cl, &corev1.PersistentVolumeClaimList{}, "lab", "refused", "copy", func(c *corev1.PersistentVolumeClaim) bool {
+		why := c.Annotations[names.AnnCloneFallback]
+		return c.UID != first.UID && c.Annotations[names.AnnCloneType] == "copy" && c.Spec.DataSource == nil && strings.Contains(why, "no clones left")
+	})
 }
 
 // A disk of another namespace comes by a snapshot and a volume that changes hands; nothing of that stays.

@@ -18,7 +18,8 @@ type state struct {
 	reason, message string
 }
 
-// conditions writes the three conditions of a DataVolume from its phase and its claim. why stands in for a claim that is not there.
+// conditions writes the three conditions of a DataVolume from its phase and its claim. why stands in for a claim that is not there, and
+// tells what keeps one that is.
 func conditions(dv *cdi.DataVolume, claim *corev1.PersistentVolumeClaim, why state, now time.Time) {
 	ready := state{status: corev1.ConditionFalse}
 	switch dv.Status.Phase {
@@ -69,7 +70,11 @@ func boundState(claim *corev1.PersistentVolumeClaim, why state) state {
 			}
 			return state{corev1.ConditionFalse, own.reason, fmt.Sprintf("target PVC %s Pending and %s%s", claim.Name, prime, own.message)}
 		}
-		return state{corev1.ConditionFalse, names.ReasonPending, fmt.Sprintf("PVC %s Pending", claim.Name)}
+		message := fmt.Sprintf("PVC %s Pending", claim.Name)
+		if why.message != "" {
+			message += ": " + why.message
+		}
+		return state{corev1.ConditionFalse, names.ReasonPending, message}
 	case corev1.ClaimLost:
 		return state{corev1.ConditionFalse, names.ReasonClaimLost, "Claim Lost"}
 	}

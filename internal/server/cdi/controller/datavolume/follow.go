@@ -36,6 +36,13 @@ func (r *Reconciler) clone(ctx context.Context, p *pass) error {
 		if p.source.spec != nil && p.source.spec.Snapshot != nil {
 			p.now = cdi.CloneFromSnapshotSourceInProgress
 		}
+		if p.claim.Spec.VolumeName == "" {
+			turned, err := r.giveUp(ctx, p, p.claim)
+			if turned {
+				return errLater
+			}
+			return err
+		}
 		return r.handOver(ctx, p)
 	}
 	grown, err := r.expand(ctx, p)

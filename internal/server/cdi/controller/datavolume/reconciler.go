@@ -65,7 +65,9 @@ type pass struct {
 	// waits tells that the claim waits for somebody to use it.
 	waits bool
 	// now is the phase of a clone that the storage makes, while it is under way.
-	now   cdi.DataVolumePhase
+	now cdi.DataVolumePhase
+	// stuck is what the storage says that cannot make the clone.
+	stuck string
 	again time.Duration
 }
 

@@ -28,6 +28,7 @@ func (r *Reconciler) Setup(mgr ctrl.Manager) error {
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(r.ofClaim)).
 		Watches(&cdi.DataVolume{}, handler.EnqueueRequestsFromMapFunc(r.clonesOf(index.CloneSource))).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.afterUser)).
+		Watches(&corev1.Event{}, handler.EnqueueRequestsFromMapFunc(r.ofRefusal)).
 		Watches(&cdi.DataSource{}, handler.EnqueueRequestsFromMapFunc(r.ofDataSource)).
 		Watches(&storagev1.StorageClass{}, handler.EnqueueRequestsFromMapFunc(r.waiting)).
 		Watches(&cdi.StorageProfile{}, handler.EnqueueRequestsFromMapFunc(r.waiting)).

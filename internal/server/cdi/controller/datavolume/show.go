@@ -44,7 +44,11 @@ func (r *Reconciler) show(ctx context.Context, p *pass) {
 	case cdi.ImportInProgress, cdi.CloneInProgress, cdi.ImportScheduled, cdi.CloneScheduled:
 		r.showProgress(ctx, p)
 	}
-	conditions(p.dv, p.claim, p.why, r.Now())
+	why := p.why
+	if p.claim != nil {
+		why = state{message: p.stuck}
+	}
+	conditions(p.dv, p.claim, why, r.Now())
 }
 
 // phase tells where the DataVolume is in its life.

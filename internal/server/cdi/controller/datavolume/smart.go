@@ -190,7 +190,14 @@ func (r *Reconciler) transferred(ctx context.Context, p *pass, spec *corev1.Pers
 		return nil, fmt.Errorf("read claim %s: %w", key, err)
 	}
 	if temp.Status.Phase != corev1.ClaimBound {
-		return nil, nil
+		turned, err := r.giveUp(ctx, p, temp)
+		switch {
+		case turned:
+			err = errLater
+		case p.stuck != "":
+			p.refuse(names.EventErrUnableToClone, "%s", p.stuck)
+		}
+		return nil, err
 	}
 	p.now = cdi.NamespaceTransferInProgress
 	target := spec.DeepCopy()

@@ -63,6 +63,9 @@ func (r *Reconciler) strategy(ctx context.Context, p *pass, spec *corev1.Persist
 	if wish == cdi.CloneStrategyHostAssisted {
 		return plan{way: wish}, nil
 	}
+	if copied, is := refused(p.dv); is {
+		return copied, nil
+	}
 	if refused, err := r.unfit(ctx, p, spec, source, target); err != nil || refused.way != "" {
 		return refused, err
 	}
