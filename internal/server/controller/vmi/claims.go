@@ -39,6 +39,10 @@ func (r *Reconciler) claims(ctx context.Context, p *pass) (found map[string]laun
 				return nil, false, err
 			}
 			if !ready {
+				condition.Set(p.vmi, v1.VirtualMachineInstanceCondition{
+					Type: v1.VirtualMachineInstanceDataVolumesReady, Status: corev1.ConditionFalse,
+					Reason: v1.VirtualMachineInstanceReasonNotAllDVsReady, Message: "Not all of the VMI's DVs are ready",
+				}, r.Now())
 				r.waiting(p, reasonNotPopulated, why)
 				return nil, false, nil
 			}

@@ -160,6 +160,9 @@ func TestDataVolumeNotReady(t *testing.T) {
 	if c := condition.Of(w.vmi(), v1.VirtualMachineInstanceSynchronized); w.pod() != nil || c == nil || !strings.Contains(c.Message, "40%") {
 		t.Fatalf("a half-filled claim: pod %v, condition %+v", w.pod(), c)
 	}
+	if !condition.Is(w.vmi(), v1.VirtualMachineInstanceDataVolumesReady, corev1.ConditionFalse) {
+		t.Errorf("conditions %+v", w.vmi().Status.Conditions)
+	}
 	progress["data"] = "import is 80% done"
 	w.reconcile()
 	if told := w.told(); strings.Count(told, "DataVolumeNotReady") != 1 || strings.Contains(told, "Warning DataVolumeNotReady") {
