@@ -47,7 +47,17 @@ func (f *Factory) RESTConfig() (*rest.Config, error) {
 		return nil, err
 	}
 	config.UserAgent = "virtctl/" + version.Version()
+	// What the cluster warns of goes where all talk goes, in the words that kubectl uses, and once.
+	config.WarningHandler = rest.NewWarningWriter(warnings{f.Streams}, rest.WarningWriterOptions{Deduplicate: true})
 	return config, nil
+}
+
+// warnings writes lines of talk.
+type warnings struct{ streams *terminal.Streams }
+
+func (w warnings) Write(p []byte) (int, error) {
+	w.streams.Say("%s", p)
+	return len(p), nil
 }
 
 // Namespace is the namespace to work in; explicit is true when the user named it on the command line or in the defaults.

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	v1 "kubevirt.io/api/core/v1"
 
 	"virtctl/internal/server/api/admission/defaults"
@@ -53,7 +54,25 @@ func (s *Server) validateVM(ctx context.Context, r *admissionv1.AdmissionRequest
 		answer.Warnings = vmWarnings(vm)
 		return answer
 	}
-	return &admissionv1.AdmissionResponse{Allowed: true, Warnings: vmWarnings(vm)}
+	warnings := vmWarnings(vm)
+	if in.Effective != nil {
+		warnings = append(warnings, s.stays(ctx, r.Namespace, rules.Stays{
+			At: field.NewPath("spec", "template", "spec"), Spec: in.Effective, Annotations: vm.Spec.Template.ObjectMeta.Annotations,
+		})...)
+	}
+	return &admissionv1.AdmissionResponse{Allowed: true, Warnings: warnings}
+}
+
+// stays warns of a machine that says it will migrate and will not be able to. A claim that cannot be read is none to warn of.
+func (s *Server) stays(ctx context.Context, namespace string, machine rules.Stays) []string {
+	machine.Claim = func(name string) *corev1.PersistentVolumeClaim {
+		claim := &corev1.PersistentVolumeClaim{}
+		if s.get(ctx, namespace, name, claim) != nil {
+			return nil
+		}
+		return claim
+	}
+	return machine.Warnings()
 }
 
 // effective gives what the VM's instance would be.
@@ -127,7 +146,7 @@ func hasCondition(vmi *v1.VirtualMachineInstance, kind v1.VirtualMachineInstance
 	return false
 }
 
-func (s *Server) validateVMICreate(_ context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+func (s *Server) validateVMICreate(ctx context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 	vmi := &v1.VirtualMachineInstance{}
 	if refused := decode(r, vmi, nil); refused != nil {
 		return refused
@@ -135,10 +154,17 @@ func (s *Server) validateVMICreate(_ context.Context, r *admissionv1.AdmissionRe
 	if vmi.Namespace == "" {
 		vmi.Namespace = r.Namespace
 	}
-	if causes := rules.VMI(vmi, s.Config.Get(), s.account(r) != ""); len(causes) > 0 {
+	ours := s.account(r) != ""
+	if causes := rules.VMI(vmi, s.Config.Get(), ours); len(causes) > 0 {
 		return denied(causes)
 	}
-	return nil
+	if ours {
+		return nil // nobody reads it; who made the VM has been warned
+	}
+	return &admissionv1.AdmissionResponse{
+		Allowed:  true,
+		Warnings: s.stays(ctx, vmi.Namespace, rules.Stays{At: field.NewPath("spec"), Spec: &vmi.Spec, Annotations: vmi.Annotations}),
+	}
 }
 
 func (s *Server) validateReplicaSet(_ context.Context, r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
