@@ -2,6 +2,7 @@ package components
 
 import (
 	"fmt"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -91,9 +92,16 @@ func prober(o Options, privileged *corev1.SecurityContext) corev1.Container {
 func handlerMeta(o Options) metav1.ObjectMeta {
 	meta := metav1.ObjectMeta{Labels: podLabels(HandlerName)}
 	if o.MigrationNetwork != "" {
-		meta.Annotations = map[string]string{"k8s.v1.cni.cncf.io/networks": o.MigrationNetwork + "@" + v1.MigrationInterfaceName}
+		meta.Annotations = map[string]string{networksAnnotation: o.MigrationNetwork + "@" + v1.MigrationInterfaceName}
 	}
 	return meta
+}
+
+const networksAnnotation = "k8s.v1.cni.cncf.io/networks"
+
+// HandlerNetwork is the network for migrations that an installed virt-handler asks for, "" if none.
+func HandlerNetwork(installed *appsv1.DaemonSet) string {
+	return strings.TrimSuffix(installed.Spec.Template.Annotations[networksAnnotation], "@"+v1.MigrationInterfaceName)
 }
 
 func int64Ptr(v int64) *int64 { return &v }

@@ -93,7 +93,7 @@ func run(ctx context.Context, opts options) error {
 		return fmt.Errorf("make a client: %w", err)
 	}
 	r := &Reconciler{
-		client: mgr.GetClient(), namespace: opts.namespace, images: opts.images,
+		client: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: opts.namespace, images: opts.images,
 		applier: &drift.Tracker{
 			Applier: apply.Applier{Client: dyn, Mapper: mgr.GetRESTMapper(), Manager: FieldManager}, Reader: mgr.GetClient(),
 		},

@@ -33,7 +33,9 @@ const Finalizer = "kubevirt.io/foregroundDeleteKubeVirt"
 
 // Reconciler brings the cluster to what the KubeVirt resource says.
 type Reconciler struct {
-	client    client.Client
+	client client.Client
+	// live reads kinds that may not exist.
+	live      client.Reader
 	applier   *drift.Tracker
 	namespace string
 	images    images
@@ -109,7 +111,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if apierrors.IsConflict(err) {
 		return reconcile.Result{}, err // somebody was faster: not worth a word, what is there now is looked at again
 	}
-	r.report(ctx, kv, err)
+	if r.report(ctx, kv, err) && (next == 0 || next > networkRetry) {
+		next = networkRetry
+	}
 	if errors.Is(err, operand.ErrWaiting) {
 		err = nil // what is waited for is watched
 	}
@@ -200,10 +204,9 @@ func (r *Reconciler) renderOptions(ctx context.Context, kv *v1.KubeVirt) (compon
 	if kv.Spec.Workloads != nil {
 		opts.Workloads = kv.Spec.Workloads.NodePlacement
 	}
-	if m := kv.Spec.Configuration.MigrationConfiguration; m != nil && m.Network != nil {
-		opts.MigrationNetwork = *m.Network
-	}
-	return opts, nil
+	var err error
+	opts.MigrationNetwork, _, err = r.migrationNetwork(ctx, kv)
+	return opts, err
 }
 
 // definitions applies the CRDs and waits for nothing: a kind that is not served yet makes later steps fail and be tried again
