@@ -31,6 +31,8 @@ type Progress struct {
 	TransferRateBytes uint64 `json:"transferRateBytes"`
 	// DowntimeMillis is how long the guest stood still; known at the end.
 	DowntimeMillis uint64 `json:"downtimeMillis,omitempty"`
+	// ThrottlePercent is the part of its time for which the guest's processors are held back, so that its memory can be caught up with.
+	ThrottlePercent int `json:"throttlePercent,omitempty"`
 }
 
 // Of reads the progress of a migration from an object's annotations; nil if they tell nothing of it.

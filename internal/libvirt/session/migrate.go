@@ -95,6 +95,7 @@ func progressOf(info *libvirt.DomainJobInfo) wire.MigrationProgress {
 		DirtyRateBytes:    info.MemDirtyRate * info.MemPageSize,
 		TransferRateBytes: info.MemBps + info.DiskBps,
 		DowntimeMillis:    info.Downtime,
+		ThrottlePercent:   info.AutoConvergeThrottle,
 	}
 	switch {
 	case info.MemPostcopyReqsSet && info.MemPostcopyReqs > 0:

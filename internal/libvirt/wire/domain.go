@@ -196,6 +196,7 @@ type MigrationProgress struct {
 	DirtyRateBytes    uint64 `json:"dirtyRateBytes"` // per second
 	TransferRateBytes uint64 `json:"transferRateBytes"`
 	DowntimeMillis    uint64 `json:"downtimeMillis,omitempty"`
+	ThrottlePercent   int    `json:"throttlePercent,omitempty"` // of its time the guest's processors are held back
 	Done              bool   `json:"done,omitempty"`
 	Aborted           bool   `json:"aborted,omitempty"`
 	Failure           string `json:"failure,omitempty"`

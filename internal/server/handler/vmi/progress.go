@@ -26,6 +26,7 @@ func (s *session) progress(p wire.MigrationProgress) *migrationprogress.Progress
 		Migration: s.migrating().MigrationUID, Phase: p.Phase, At: s.r.Now().UTC(),
 		ElapsedMillis: p.ElapsedMillis, TotalBytes: p.TotalBytes, ProcessedBytes: p.ProcessedBytes, RemainingBytes: p.RemainingBytes,
 		DirtyRateBytes: p.DirtyRateBytes, TransferRateBytes: p.TransferRateBytes, DowntimeMillis: p.DowntimeMillis,
+		ThrottlePercent: p.ThrottlePercent,
 	}
 }
 
