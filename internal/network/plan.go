@@ -204,7 +204,7 @@ func planMasquerade(p *Interface, vmi *v1.VirtualMachineInstance, iface *v1.Inte
 func planBridge(p *Interface, vmi *v1.VirtualMachineInstance, iface *v1.Interface, pod Pod, index int) error {
 	link, _ := pod.link(p.PodLink)
 	p.Binding = Bridge
-	p.MAC = firstOf(normalMAC(iface.MacAddress), link.MAC)
+	p.MAC = firstOf(normalMAC(iface.MacAddress), toldMAC(vmi, iface.Name), link.MAC)
 	p.Move = &MovePlan{
 		Keeper:  keeperOf(link.Name),
 		Link:    link,
@@ -219,6 +219,17 @@ func planBridge(p *Interface, vmi *v1.VirtualMachineInstance, iface *v1.Interfac
 	d.Gateway4, d.Routes = guestRoutes(link)
 	p.DHCP = d
 	return nil
+}
+
+// toldMAC is the address that the guest's card is known by. A guest that comes from another node keeps its card, while the pod's link is a
+// new one.
+func toldMAC(vmi *v1.VirtualMachineInstance, card string) string {
+	for _, i := range vmi.Status.Interfaces {
+		if i.Name == card {
+			return normalMAC(i.MAC)
+		}
+	}
+	return ""
 }
 
 // guestRoutes gives the default gateway and, when the pod has more routes than that one, all of them.

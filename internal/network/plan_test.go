@@ -222,3 +222,20 @@ func FuzzAttachments(f *testing.F) {
 	f.Add(`[{"name":"a","interface":"b"}]`)
 	f.Fuzz(func(_ *testing.T, s string) { _, _ = Attachments(s) })
 }
+
+// A guest that comes from another node has the card it had there, whatever the link of its new pod is called by.
+func TestCardStaysWithTheGuest(t *testing.T) {
+	vmi := testVMI(v1.InterfaceBindingMethod{Bridge: &v1.InterfaceBridge{}})
+	vmi.Status.Interfaces = []v1.VirtualMachineInstanceNetworkInterface{{Name: "default", MAC: "06:a5:ee:e5:49:63"}}
+	plan, err := MakePlan(vmi, testPod())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := plan.Interfaces[0].MAC; got != "06:a5:ee:e5:49:63" {
+		t.Errorf("the guest's card is %s", got)
+	}
+	vmi.Spec.Domain.Devices.Interfaces[0].MacAddress = "06:00:00:00:00:01"
+	if plan, err = MakePlan(vmi, testPod()); err != nil || plan.Interfaces[0].MAC != "06:00:00:00:00:01" {
+		t.Errorf("what its owner says counts first: %v, %v", plan, err)
+	}
+}
