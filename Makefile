@@ -97,8 +97,13 @@ test-guest: deps images ## the demo guest on all the hardware it may meet; not i
 test-kube: deps ## virt-kube's own life: two nodes, kill -9, a second start; not in make test
 	$(MAKE) -C embedded e2e
 
-test-e2e: deps build bin/virt-kube images csi ## the user's journeys on a cluster of this machine, with real VMs
+test-e2e: deps build bin/virt-kube bin/multus images csi ## the user's journeys on a cluster of this machine, with real VMs
 	go test -tags e2e -count=1 -timeout 60m -v ./test/e2e/...
+
+# The plugin that puts the pods of some e2e tests on a second network. Its versions of what it shares with the main module are the main
+# module's, so that most of it is compiled already.
+bin/multus: test/multus/go.mod
+	cd test/multus && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../../$@ gopkg.in/k8snetworkplumbingwg/multus-cni.v4/cmd/multus
 
 .PHONY: bench
 bench: deps build bin/virt-kube images ## measure docs/promises.md, each figure beside its floor

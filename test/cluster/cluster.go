@@ -88,6 +88,9 @@ func (c *Cluster) Down() error { return c.Kube("down", "--state-dir", c.State, "
 // NodeCIDR is the network of the nodes; this machine has its first address.
 func (c *Cluster) NodeCIDR() string { return c.settings.NodeCIDR }
 
+// Bridge is this machine's link to the nodes' network.
+func (c *Cluster) Bridge() string { return c.settings.Bridge }
+
 // AuditLog is the file in which the API server writes every request.
 func (c *Cluster) AuditLog() string { return filepath.Join(c.State, "logs/audit.log") }
 

@@ -99,16 +99,22 @@ func processes(words ...string) []int {
 // kill9 kills the one process of this cluster's pod that runs a component.
 func (v *traveller) kill9(component, pod string) {
 	v.Helper()
+	if err := syscall.Kill(v.processOf(component, pod), syscall.SIGKILL); err != nil {
+		v.Fatal(err)
+	}
+}
+
+// processOf is the one process of this cluster's pod that runs a component.
+func (v *traveller) processOf(component, pod string) int {
+	v.Helper()
 	uid := v.kubectl("get", "pod", "-n", "kubevirt", pod, "-o", "jsonpath={.metadata.uid}")
 	for _, pid := range processes("/usr/bin/" + component) {
 		if groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid)); err == nil && bytes.Contains(groups, []byte(uid)) {
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-				v.Fatal(err)
-			}
-			return
+			return pid
 		}
 	}
 	v.Fatalf("no process of %s in pod %s", component, pod)
+	return 0
 }
 
 func (v *traveller) handler(node string) string {
