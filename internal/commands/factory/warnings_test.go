@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
+
 	"virtctl/internal/commands/terminal"
 )
 
@@ -28,6 +30,7 @@ func TestWarningsAreTold(t *testing.T) {
 	t.Setenv("KUBECONFIG", path)
 	var out, talk strings.Builder
 	f := New(&terminal.Streams{Out: &out, Err: &talk}, "virtctl", "virtctl")
+	f.Connection.Bind(pflag.NewFlagSet("virtctl", pflag.ContinueOnError))
 	c, err := f.Client()
 	if err != nil {
 		t.Fatal(err)
