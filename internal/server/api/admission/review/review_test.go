@@ -59,7 +59,6 @@ func TestBadInputIsRefusedByField(t *testing.T) {
 		{"missing volume", disks(`{"name":"b","disk":{}}`, image), at + "domain.devices.disks[0].name"},
 		{"unknown machine type", `{"spec":{"template":{"spec":{"domain":{"machine":{"type":"pc-i440fx"}}}}}}`, at + "domain.machine.type"},
 		{"memory 0", `{"spec":{"template":{"spec":{"domain":{"memory":{"guest":"0"}}}}}}`, at + "domain.memory.guest"},
-		{"no memory", `{"spec":{"template":{"spec":{"domain":{"memory":null}}}}}`, at + "domain.memory.guest"},
 		{"CPU 0", `{"spec":{"template":{"spec":{"domain":{"cpu":{"cores":0}}}}}}`, at + "domain.cpu.cores"},
 		{"name too long", `{"metadata":{"name":"` + strings.Repeat("n", 253) + `"}}`, "metadata.name"},
 		{"network without interface", `{"spec":{"template":{"spec":{"networks":[{"name":"default","pod":{}}]}}}}`, at + "networks[0].name"},
@@ -87,6 +86,20 @@ func TestBadInputIsRefusedByField(t *testing.T) {
 				t.Errorf("%q does not name %s: %+v", r.Message, tc.field, r.Details.Causes)
 			}
 		})
+	}
+}
+
+// A VM may wait for its memory (contract), which a preset may bring; an instance may not.
+func TestMissingMemory(t *testing.T) {
+	raw := merge(t, plainVM, `{"spec":{"template":{"spec":{"domain":{"memory":null}}}}}`)
+	_, answer := admit(t, testServer(t), admission.MutateVM, admission.ValidateVM, raw, "alice")
+	if !answer.Allowed || len(answer.Warnings) != 1 || !strings.HasPrefix(answer.Warnings[0], "spec.template.spec.domain.memory.guest is missing") {
+		t.Errorf("the VM: %+v", answer)
+	}
+	vmi := []byte(`{"apiVersion":"kubevirt.io/v1","kind":"VirtualMachineInstance","metadata":{"name":"web","namespace":"ns"},"spec":{"domain":{"devices":{}}}}`)
+	_, answer = admit(t, testServer(t), admission.MutateVMI, admission.ValidateVMICreate, vmi, "alice")
+	if answer.Allowed || !strings.Contains(answer.Result.Message, "spec.domain.memory.guest") {
+		t.Errorf("the instance: %+v", answer)
 	}
 }
 

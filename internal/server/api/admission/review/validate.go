@@ -34,12 +34,13 @@ func (s *Server) validateVM(ctx context.Context, r *admissionv1.AdmissionRequest
 	if r.Operation == admissionv1.Update {
 		in.Old = old
 	}
+	complete := false
 	if vm.Spec.Template != nil && rules.Changed(in.Old, vm) {
-		effective, partial, refused := s.effective(ctx, vm)
+		effective, whole, refused := s.effective(ctx, vm)
 		if refused != nil {
 			return refused
 		}
-		in.Effective, in.Partial = effective, partial
+		in.Effective, complete = effective, whole
 	}
 	causes := rules.VM(in)
 	if len(causes) == 0 && in.Old != nil {
@@ -55,6 +56,9 @@ func (s *Server) validateVM(ctx context.Context, r *admissionv1.AdmissionRequest
 		return answer
 	}
 	warnings := vmWarnings(vm)
+	if complete {
+		warnings = append(warnings, rules.Lacking(field.NewPath("spec", "template", "spec"), in.Effective)...)
+	}
 	if in.Effective != nil {
 		warnings = append(warnings, s.stays(ctx, r.Namespace, rules.Stays{
 			At: field.NewPath("spec", "template", "spec"), Spec: in.Effective, Annotations: vm.Spec.Template.ObjectMeta.Annotations,
@@ -75,15 +79,15 @@ func (s *Server) stays(ctx context.Context, namespace string, machine rules.Stay
 	return machine.Warnings()
 }
 
-// effective gives what the VM's instance would be.
+// effective gives what the VM's instance would be, whole unless its instance type is not there to be applied.
 func (s *Server) effective(ctx context.Context, vm *v1.VirtualMachine) (*v1.VirtualMachineInstanceSpec, bool, *admissionv1.AdmissionResponse) {
-	expanded, partial := vm.DeepCopy(), !s.Expander.Applies(vm)
-	if !partial {
+	expanded, whole := vm.DeepCopy(), s.Expander.Applies(vm)
+	if whole {
 		var err error
 		switch expanded, err = s.Expander.Expand(ctx, vm); {
 		case expand.IsMissing(err):
 			// A VM may be made before what it refers to (contract): it is started when that is there.
-			expanded, partial = vm.DeepCopy(), true
+			expanded, whole = vm.DeepCopy(), false
 		case err != nil:
 			return nil, false, refusal(err)
 		}
@@ -92,7 +96,7 @@ func (s *Server) effective(ctx context.Context, vm *v1.VirtualMachine) (*v1.Virt
 	if err := defaults.Spec(spec, s.Config.Get()); err != nil {
 		return nil, false, failed(err)
 	}
-	return spec, partial, nil
+	return spec, whole, nil
 }
 
 // refusal keeps the causes of an error that names fields.

@@ -20,9 +20,9 @@ const maxList = 256
 // Check gathers what is wrong.
 type Check struct {
 	cluster clusterconfig.Config
-	// partial is set for a VM whose instance type is not applied: what that may bring is not missed.
-	partial bool
-	causes  []metav1.StatusCause
+	// template is set for what instances are made of later: what an instance type or a preset may bring is not missed.
+	template bool
+	causes   []metav1.StatusCause
 }
 
 // rule judges one concern of a spec. at is the path of the spec.

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -63,13 +64,28 @@ func memory(c *Check, at *field.Path, spec *v1.VirtualMachineInstanceSpec) {
 	}
 	m := spec.Domain.Memory
 	if m == nil || m.Guest == nil {
-		if !c.partial && request.IsZero() && limit.IsZero() && (m == nil || m.Hugepages == nil) {
+		if !c.template && lacksMemory(spec) {
 			c.required(below(domain, "memory.guest"), "no memory requested, at least one of '%s', '%s' or '%s' must be set",
 				below(domain, "memory.guest"), below(domain, "memory.hugepages.size"), below(domain, requestsMemory))
 		}
 		return
 	}
 	guestMemory(c, below(domain, "memory"), domain, spec)
+}
+
+func lacksMemory(spec *v1.VirtualMachineInstanceSpec) bool {
+	m := spec.Domain.Memory
+	return spec.Domain.Resources.Requests.Memory().IsZero() && spec.Domain.Resources.Limits.Memory().IsZero() &&
+		(m == nil || m.Guest == nil && m.Hugepages == nil)
+}
+
+// Lacking warns of what a template lacks without which nothing can be made of it.
+func Lacking(at *field.Path, spec *v1.VirtualMachineInstanceSpec) []string {
+	if !lacksMemory(spec) {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s is missing: the machine cannot start until it is set, or an instance type or a preset of the namespace brings it.",
+		below(at, "domain.memory.guest"))}
 }
 
 func guestMemory(c *Check, at, domain *field.Path, spec *v1.VirtualMachineInstanceSpec) {

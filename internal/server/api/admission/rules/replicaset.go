@@ -11,7 +11,7 @@ import (
 
 // ReplicaSet judges a VirtualMachineInstanceReplicaSet. effective is its template's spec with the defaults.
 func ReplicaSet(rs *v1.VirtualMachineInstanceReplicaSet, effective *v1.VirtualMachineInstanceSpec, cluster clusterconfig.Config) []metav1.StatusCause {
-	c := &Check{cluster: cluster}
+	c := &Check{cluster: cluster, template: true}
 	spec := field.NewPath("spec")
 	if rs.Spec.Template == nil {
 		c.required(spec.Child("template"), "missing virtual machine template.")

@@ -41,7 +41,6 @@ func input(t *testing.T, vm, old *v1.VirtualMachine) VMInput {
 			t.Fatal(err)
 		}
 	}
-	in.Partial = vm.Spec.Instancetype != nil || vm.Spec.Preference != nil
 	return in
 }
 

@@ -20,15 +20,13 @@ type VMInput struct {
 	VM, Old *v1.VirtualMachine
 	// Effective is the template's spec with instance type, preference and defaults applied.
 	Effective *v1.VirtualMachineInstanceSpec
-	// Partial says that the instance type is not applied.
-	Partial bool
 	// Platform says that the platform itself is asking.
 	Platform bool
 }
 
 // VM judges a VM that is created or updated.
 func VM(in VMInput) []metav1.StatusCause {
-	c := &Check{cluster: in.Cluster, partial: in.Partial}
+	c := &Check{cluster: in.Cluster, template: true}
 	spec := field.NewPath("spec")
 	if in.Old == nil {
 		domainName(c, &in.VM.ObjectMeta)
