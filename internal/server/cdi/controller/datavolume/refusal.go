@@ -33,10 +33,7 @@ func (r *Reconciler) ofRefusal(ctx context.Context, obj client.Object) []reconci
 	if err := r.Client.Get(ctx, key, claim); err != nil || claim.Status.Phase == corev1.ClaimBound {
 		return nil
 	}
-	if made := madeFor(claim); made != nil {
-		return made
-	}
-	return nil
+	return madeFor(claim)
 }
 
 // refusal is what the storage last said when it could not make a claim's volume, and how often it failed.
