@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -78,7 +79,7 @@ func (m machine) checkRoot(options.Options) error {
 // programs are what the distribution has to bring, by Debian package.
 func programs() map[string]string {
 	return map[string]string{
-		"runc": "runc", "nft": "nftables", "iptables": "iptables", "losetup": "util-linux", "mkfs.ext4": "e2fsprogs", "mount": "mount",
+		"runc": "runc", "nft": "nftables", "iptables": "iptables", "losetup": "mount", "mkfs.ext4": "e2fsprogs", "mount": "mount",
 	}
 }
 
@@ -87,7 +88,9 @@ func (m machine) checkPrograms(options.Options) error {
 	for _, p := range []string{"runc", "nft", "iptables", "losetup", "mkfs.ext4", "mount"} {
 		if _, err := m.lookPath(p); err != nil {
 			missing = append(missing, p)
-			packages = append(packages, programs()[p])
+			if pkg := programs()[p]; !slices.Contains(packages, pkg) {
+				packages = append(packages, pkg)
+			}
 		}
 	}
 	if len(missing) > 0 {
