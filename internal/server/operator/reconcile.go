@@ -99,6 +99,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	before := kv.DeepCopy()
 	var next time.Duration
+	var want plan
 	var err error
 	switch {
 	case kv.Namespace != r.namespace:
@@ -106,12 +107,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	case kv.DeletionTimestamp != nil:
 		err = r.remove(ctx, kv)
 	default:
-		next, err = r.install(ctx, kv)
+		if want, err = r.plan(ctx, kv); err == nil {
+			next, err = r.install(ctx, kv, want.Options)
+		}
 	}
 	if apierrors.IsConflict(err) {
 		return reconcile.Result{}, err // somebody was faster: not worth a word, what is there now is looked at again
 	}
-	if r.report(ctx, kv, err) && (next == 0 || next > networkRetry) {
+	r.report(ctx, kv, want, err)
+	if err == nil && want.missing != "" && (next == 0 || next > networkRetry) {
 		next = networkRetry
 	}
 	if errors.Is(err, operand.ErrWaiting) {
@@ -140,14 +144,10 @@ func (r *Reconciler) patch(ctx context.Context, before, after *v1.KubeVirt) erro
 	return nil
 }
 
-func (r *Reconciler) install(ctx context.Context, kv *v1.KubeVirt) (time.Duration, error) {
+func (r *Reconciler) install(ctx context.Context, kv *v1.KubeVirt, opts components.Options) (time.Duration, error) {
 	controllerutil.AddFinalizer(kv, Finalizer)
 	if kv.Status.Phase == "" {
 		kv.Status.Phase = v1.KubeVirtPhaseDeploying
-	}
-	opts, err := r.renderOptions(ctx, kv)
-	if err != nil {
-		return 0, err
 	}
 	next, bundle, err := r.certificates(ctx, kv, opts)
 	if err != nil {
@@ -173,11 +173,18 @@ func (r *Reconciler) install(ctx context.Context, kv *v1.KubeVirt) (time.Duratio
 	return next, r.prune(ctx, opts)
 }
 
-func (r *Reconciler) renderOptions(ctx context.Context, kv *v1.KubeVirt) (components.Options, error) {
+// plan is what one reconciliation installs.
+type plan struct {
+	components.Options
+	// missing says what the resource names that is not there, and that nothing tells of when it comes.
+	missing string
+}
+
+func (r *Reconciler) plan(ctx context.Context, kv *v1.KubeVirt) (plan, error) {
 	nodes := &metav1.PartialObjectMetadataList{}
 	nodes.SetGroupVersionKind(nodeGVK)
 	if err := r.client.List(ctx, nodes); err != nil {
-		return components.Options{}, fmt.Errorf("count the nodes: %w", err)
+		return plan{}, fmt.Errorf("count the nodes: %w", err)
 	}
 	opts := components.Options{
 		Namespace: r.namespace, Registry: r.images.registry, Tag: r.images.tag, PullPolicy: r.images.pullPolicy,
@@ -204,9 +211,9 @@ func (r *Reconciler) renderOptions(ctx context.Context, kv *v1.KubeVirt) (compon
 	if kv.Spec.Workloads != nil {
 		opts.Workloads = kv.Spec.Workloads.NodePlacement
 	}
-	var err error
-	opts.MigrationNetwork, _, err = r.migrationNetwork(ctx, kv)
-	return opts, err
+	network, missing, err := r.migrationNetwork(ctx, kv)
+	opts.MigrationNetwork = network
+	return plan{opts, missing}, err
 }
 
 // definitions applies the CRDs and waits for nothing: a kind that is not served yet makes later steps fail and be tried again

@@ -23,9 +23,8 @@ func targetVersion(opts components.Options) string {
 	return version.Get().GitVersion + " (" + opts.Tag + ")"
 }
 
-// report fills the status with what is true now: the conditions follow the workloads, not the operator's intentions. It tells whether
-// something is missing that nothing tells of when it comes.
-func (r *Reconciler) report(ctx context.Context, kv *v1.KubeVirt, failure error) (look bool) {
+// report fills the status with what is true now: the conditions follow the workloads, not the operator's intentions.
+func (r *Reconciler) report(ctx context.Context, kv *v1.KubeVirt, want plan, failure error) {
 	status := &kv.Status
 	status.OperatorVersion = version.Get().GitVersion
 	status.DefaultArchitecture = "amd64"
@@ -35,26 +34,19 @@ func (r *Reconciler) report(ctx context.Context, kv *v1.KubeVirt, failure error)
 		status.Phase = v1.KubeVirtPhaseDeleting
 		set(status, v1.KubeVirtConditionAvailable, false, "DeletionInProgress", "being removed")
 		set(status, v1.KubeVirtConditionProgressing, true, "DeletionInProgress", waitingText(failure, "removing the platform"))
-		return false
+		return
 	}
 	if failure != nil {
 		set(status, v1.KubeVirtConditionSynchronized, false, "ReconcileFailed", failure.Error())
 		set(status, v1.KubeVirtConditionDegraded, true, "ReconcileFailed", failure.Error())
-		return false
+		return
 	}
-	opts, err := r.renderOptions(ctx, kv)
-	if err != nil {
-		return false
-	}
-	_, missing, err := r.migrationNetwork(ctx, kv)
-	if err != nil {
-		return false
-	}
+	opts := want.Options
 	status.TargetKubeVirtVersion, status.TargetKubeVirtRegistry = targetVersion(opts), opts.Registry
 	set(status, v1.KubeVirtConditionSynchronized, true, "ReconcileCompleted", "all objects are as they should be")
 	set(status, v1.KubeVirtConditionCreated, true, "AllResourcesCreated", "all resources are created")
-	if missing != "" {
-		set(status, v1.KubeVirtConditionDegraded, true, "MigrationNetworkMissing", missing)
+	if want.missing != "" {
+		set(status, v1.KubeVirtConditionDegraded, true, "MigrationNetworkMissing", want.missing)
 	} else {
 		set(status, v1.KubeVirtConditionDegraded, false, "AsExpected", "nothing failed")
 	}
@@ -63,13 +55,12 @@ func (r *Reconciler) report(ctx context.Context, kv *v1.KubeVirt, failure error)
 		text := strings.Join(waiting, "; ")
 		set(status, v1.KubeVirtConditionAvailable, false, "DeploymentInProgress", text)
 		set(status, v1.KubeVirtConditionProgressing, true, "DeploymentInProgress", text)
-		return missing != ""
+		return
 	}
 	status.Phase = v1.KubeVirtPhaseDeployed
 	status.ObservedKubeVirtVersion, status.ObservedKubeVirtRegistry = status.TargetKubeVirtVersion, opts.Registry
 	set(status, v1.KubeVirtConditionAvailable, true, "AllComponentsReady", "all components are ready")
 	set(status, v1.KubeVirtConditionProgressing, false, "AllComponentsReady", "all components are ready")
-	return missing != ""
 }
 
 func waitingText(failure error, otherwise string) string {
