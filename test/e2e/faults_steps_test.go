@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,9 +129,45 @@ func pinned(manifest, node string) string {
 // first: after a restart of the control plane nobody has looked at it yet.
 func (j *journey) awaitAnother(object, before string) {
 	j.Helper()
+	another := func(uid string) bool { return uid != "" && uid != before }
+	if !j.watch(another, `{.metadata.uid}`, object) {
+		j.Fatalf("%s is still %s", object, before)
+	}
+}
+
+// pods are those with a label that nobody has told to end.
+func (j *journey) pods(selector string) []string {
+	j.Helper()
+	const staying = "{{range .items}}{{if not .metadata.deletionTimestamp}}pod/{{.metadata.name}} {{end}}{{end}}"
+	return strings.Fields(j.kubectl("get", "pods", "-l", selector, "-o", "go-template="+staying))
+}
+
+// awaitSuccessors waits until each of these pods, which are going, has a successor that is ready. What `kubectl rollout status` says is
+// about the old ones until their controller has seen them go.
+func (j *journey) awaitSuccessors(selector string, old []string) {
+	j.Helper()
+	ready := map[string]bool{}
+	all := func(line string) bool {
+		pod, condition, _ := strings.Cut(line, " ")
+		delete(ready, pod)
+		if condition == "True" && !slices.Contains(old, pod) { // one that is going has a time behind that
+			ready[pod] = true
+		}
+		return len(ready) == len(old)
+	}
+	const state = `pod/{.metadata.name} {.status.conditions[?(@.type=="Ready")].status} {.metadata.deletionTimestamp}`
+	if !j.watch(all, state, "pods", "-l", selector) {
+		j.Fatalf("of the successors of %s ready: %v", old, ready)
+	}
+}
+
+// watch reads what objects say, in a line each and again whenever one changes, until it is enough.
+func (j *journey) watch(enough func(line string) bool, format string, objects ...string) bool {
+	j.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), stepTime)
 	defer cancel()
-	cmd := shared.Program(ctx, "kubectl", "-n", j.namespace, "get", object, "--watch", "-o", `jsonpath={.metadata.uid}{"\n"}`)
+	args := append([]string{"-n", j.namespace, "get", "--watch", "-o", "jsonpath=" + format + `{"\n"}`}, objects...)
+	cmd := shared.Program(ctx, "kubectl", args...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		j.Fatal(err)
@@ -143,9 +180,9 @@ func (j *journey) awaitAnother(object, before string) {
 		_ = cmd.Wait()
 	}()
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if uid := strings.TrimSpace(lines.Text()); uid != "" && uid != before {
-			return
+		if enough(strings.TrimSpace(lines.Text())) {
+			return true
 		}
 	}
-	j.Fatalf("%s is still %s", object, before)
+	return false
 }

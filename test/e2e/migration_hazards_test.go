@@ -65,13 +65,11 @@ func TestNodesCutOff(t *testing.T) {
 // replaced has every component start anew, as after an upgrade. Those that others need longer end when they are not needed any more.
 func (j *journey) replaced() {
 	j.Helper()
-	platform := func(args ...string) string { return j.kubectl(append([]string{"-n", "kubevirt"}, args...)...) }
+	platform := &journey{T: j.T, namespace: "kubevirt"}
 	const all = "kubevirt.io in (virt-handler,virt-api,virt-controller)"
-	old := strings.Fields(platform("get", "pods", "-l", all, "-o", "name"))
-	platform(append([]string{"delete", "--wait=false"}, old...)...)
-	for _, workload := range []string{"daemonset/virt-handler", "deployment/virt-api", "deployment/virt-controller"} {
-		platform("rollout", "status", workload, "--timeout", "180s")
-	}
+	old := platform.pods(all)
+	platform.kubectl(append([]string{"delete", "--wait=false"}, old...)...)
+	platform.awaitSuccessors(all, old)
 }
 
 // TestComponentsReplacedDuringMigration: neither a new virt-handler on both nodes, nor new virt-apis and virt-controllers, nor new

@@ -19,10 +19,10 @@ import (
 func (j *journey) handlersReplaced(change func()) {
 	j.Helper()
 	platform := &journey{T: j.T, namespace: "kubevirt"}
-	gone := platform.going(strings.Fields(platform.kubectl("get", "pods", "-l", "kubevirt.io=virt-handler", "-o", "name"))...)
+	const handlers = "kubevirt.io=virt-handler"
+	old := platform.pods(handlers)
 	change()
-	gone()
-	platform.kubectl("rollout", "status", "daemonset/virt-handler", "--timeout", "120s")
+	platform.awaitSuccessors(handlers, old)
 }
 
 // received is how many bytes have come to a node over the network for migrations.

@@ -90,6 +90,7 @@ type agent struct {
 	options Options
 	log     logr.Logger
 	manager ctrl.Manager
+	ready   *serving.Readiness
 	set     *launchers.Set
 	connect launchers.ConnectFunc
 	probe   *node.Probe
@@ -105,7 +106,7 @@ type agent struct {
 func Run(stop context.Context, config *rest.Config, options Options) error {
 	ctx, end := context.WithCancel(context.WithoutCancel(stop))
 	defer end()
-	a := &agent{options: options, log: ctrl.Log.WithName("handler")}
+	a := &agent{options: options, log: ctrl.Log.WithName("handler"), ready: &serving.Readiness{}}
 	setUp := context.AfterFunc(stop, end)
 	probe, err := node.ReadProbe(options.ProbeDir)
 	if err != nil {
@@ -133,7 +134,8 @@ func Run(stop context.Context, config *rest.Config, options Options) error {
 	}
 	server := &subresource.Server{
 		Address: fmt.Sprintf(":%d", options.ConsolePort), TLS: own.Server(tls.RequireAndVerifyClientCert),
-		Launchers: a.set, Patience: findPatience, Sessions: serving.NewTracker(), Log: a.log.WithName("subresource"),
+		Launchers: a.set, Patience: findPatience, Sessions: serving.NewTracker(), Listening: a.ready.Expect("virt-api's calls"),
+		Log: a.log.WithName("subresource"),
 	}
 	if err := a.add(own, server, footprint.Trimmer{Log: a.log.WithName("footprint")}); err != nil {
 		return err
@@ -182,7 +184,6 @@ func (a *agent) newManager(config *rest.Config, own *certs.Source) error {
 	if err != nil {
 		return fmt.Errorf("set up virt-handler: %w", err)
 	}
-	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
 	patience := lastWords
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme,
@@ -194,7 +195,7 @@ func (a *agent) newManager(config *rest.Config, own *certs.Source) error {
 				// Never used, but keeps the server from making a certificate of its own.
 				c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, os.ErrNotExist }
 			}},
-			ExtraHandlers: map[string]http.Handler{"/readyz": ok},
+			ExtraHandlers: map[string]http.Handler{"/readyz": a.ready},
 		},
 		HealthProbeBindAddress:  "0",
 		GracefulShutdownTimeout: &patience,
@@ -239,7 +240,7 @@ func (a *agent) addMigrations(ctx context.Context, config *rest.Config, own *cer
 		Context: context.WithoutCancel(ctx), Address: address, Port: a.options.MigrationPort,
 		Receiver: &migration.Receiver{
 			Address: fmt.Sprintf(":%d", a.options.MigrationPort), TLS: own.Server(tls.RequireAndVerifyClientCert),
-			Log: a.log.WithName("migration"),
+			Listening: a.ready.Expect("migrations"), Log: a.log.WithName("migration"),
 		},
 		Client: sending.Client(migration.TargetCommonName), Changed: a.enqueue,
 	}

@@ -29,6 +29,7 @@ import (
 	"virtctl/internal/footprint"
 	"virtctl/internal/install/components"
 	"virtctl/internal/server/leading"
+	"virtctl/internal/server/serving"
 )
 
 // FieldManager owns what the operator applies.
@@ -84,7 +85,8 @@ func run(ctx context.Context, opts options) error {
 		return fmt.Errorf("find the API server: %w", err)
 	}
 	config.QPS = -1 // the API server's priority and fairness is the limit
-	mgr, err := newManager(config, opts)
+	ready := &serving.Readiness{}
+	mgr, err := newManager(config, opts, ready)
 	if err != nil {
 		return err
 	}
@@ -101,7 +103,7 @@ func run(ctx context.Context, opts options) error {
 	if err := r.setup(mgr); err != nil {
 		return err
 	}
-	if err := addWebhooks(ctx, mgr, opts); err != nil {
+	if err := addWebhooks(mgr, opts, ready.Expect("webhooks")); err != nil {
 		return err
 	}
 	if err := mgr.Add(footprint.Trimmer{Log: mgr.GetLogger()}); err != nil {
@@ -118,7 +120,7 @@ func Scheme() *runtime.Scheme {
 	return scheme
 }
 
-func newManager(config *rest.Config, opts options) (manager.Manager, error) {
+func newManager(config *rest.Config, opts options, ready *serving.Readiness) (manager.Manager, error) {
 	ours := klabels.SelectorFromSet(klabels.Set{components.ManagedByLabel: components.ManagedBy})
 	inNamespace := map[string]cache.Config{opts.namespace: {}}
 	managed := manager.Options{
@@ -140,7 +142,7 @@ func newManager(config *rest.Config, opts options) (manager.Manager, error) {
 		},
 		Metrics: metricsserver.Options{
 			BindAddress: fmt.Sprintf(":%d", opts.metricsPort), SecureServing: true,
-			ExtraHandlers: healthHandlers(),
+			ExtraHandlers: healthHandlers(ready),
 		},
 		HealthProbeBindAddress: "0",
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -14,12 +15,14 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"virtctl/internal/server/serving"
 )
 
 // healthHandlers answer on the metrics port; the process is healthy as long as it answers.
-func healthHandlers() map[string]http.Handler {
+func healthHandlers(ready *serving.Readiness) map[string]http.Handler {
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
-	return map[string]http.Handler{"/healthz": ok, "/readyz": ok}
+	return map[string]http.Handler{"/healthz": ok, "/readyz": ready}
 }
 
 // webhookServer guards the KubeVirt resource. Every replica serves, its certificate comes from the Secret the leader keeps.
@@ -28,10 +31,14 @@ type webhookServer struct {
 	direct    client.Reader
 	namespace string
 	port      int
+	// listening is called when the API server can call.
+	listening func()
 }
 
-func addWebhooks(_ context.Context, mgr ctrl.Manager, opts options) error {
-	return mgr.Add(&webhookServer{client: mgr.GetClient(), direct: mgr.GetAPIReader(), namespace: opts.namespace, port: opts.webhookPort})
+func addWebhooks(mgr ctrl.Manager, opts options, listening func()) error {
+	return mgr.Add(&webhookServer{
+		client: mgr.GetClient(), direct: mgr.GetAPIReader(), namespace: opts.namespace, port: opts.webhookPort, listening: listening,
+	})
 }
 
 // NeedLeaderElection makes every replica serve.
@@ -39,6 +46,12 @@ func (s *webhookServer) NeedLeaderElection() bool { return false }
 
 // Start serves until ctx ends.
 func (s *webhookServer) Start(ctx context.Context) error {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", fmt.Sprintf(":%d", s.port))
+	if err != nil {
+		return fmt.Errorf("listen for the API server: %w; choose another port with --webhook-port", err)
+	}
+	s.listening()
 	decoder := admission.NewDecoder(Scheme())
 	guard := &kubeVirtGuard{client: s.client, direct: s.direct, decoder: decoder}
 	mux := http.NewServeMux()
@@ -46,14 +59,14 @@ func (s *webhookServer) Start(ctx context.Context) error {
 		mux.Handle("/kubevirt-validate-"+operation, &admission.Webhook{Handler: guard})
 	}
 	server := &http.Server{
-		Addr: fmt.Sprintf(":%d", s.port), Handler: mux, ReadHeaderTimeout: 10 * time.Second,
+		Handler: mux, ReadHeaderTimeout: 10 * time.Second,
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.certificate},
 	}
 	go func() {
 		<-ctx.Done()
 		_ = server.Close()
 	}()
-	if err := server.ListenAndServeTLS("", ""); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the webhooks: %w", err)
 	}
 	return nil

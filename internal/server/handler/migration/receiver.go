@@ -42,7 +42,9 @@ type Receiver struct {
 	// Address is where to listen; TLS must ask for client certificates.
 	Address string
 	TLS     *tls.Config
-	Log     logr.Logger
+	// Listening is called when other nodes can connect.
+	Listening func()
+	Log       logr.Logger
 
 	mu       sync.Mutex
 	expected map[types.UID]Guest
@@ -89,6 +91,7 @@ func (r *Receiver) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for migrations: %w; choose another port with --migration-port", err)
 	}
+	r.Listening()
 	return r.Serve(ctx, listener)
 }
 

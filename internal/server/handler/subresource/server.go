@@ -42,7 +42,9 @@ type Server struct {
 	Patience time.Duration
 	// Sessions counts the streams that are open; its Stop hands them over to the next server.
 	Sessions *serving.Tracker
-	Log      logr.Logger
+	// Listening is called when callers can connect.
+	Listening func()
+	Log       logr.Logger
 
 	sessions sessions
 }
@@ -124,6 +126,7 @@ func (s *Server) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("serve virt-api: %w", err)
 	}
+	s.Listening()
 	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: headerTimeout, BaseContext: func(net.Listener) context.Context { return ctx }}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
