@@ -98,17 +98,24 @@ func (j *journey) bootID(name string) string {
 	return out[at+len(mark) : at+len(mark)+36]
 }
 
+// launcherOf is the pod that a machine runs in.
+func (j *journey) launcherOf(name string) string {
+	j.Helper()
+	uid := j.kubectl("get", "vmi", name, "-o", "jsonpath={.metadata.uid}")
+	return j.kubectl("get", "pods", "-l", "kubevirt.io/created-by="+uid, "-o", "jsonpath={.items[0].metadata.name}")
+}
+
+// evict asks for the eviction of a machine's pod, as a drain does.
+func (j *journey) evict(name string) cluster.Result {
+	j.Helper()
+	pod := j.launcherOf(name)
+	body := fmt.Sprintf(`{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":%q,"namespace":%q}}`, pod, j.namespace)
+	return j.kubectlTry(body, "create", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/eviction", j.namespace, pod), "-f", "-")
+}
+
 // TestEvictionStrategies: what an eviction does to a machine is what its owner chose, and what cannot be done is said.
 func TestEvictionStrategies(t *testing.T) {
 	j := start(t)
-	pod := func(name string) string {
-		return j.kubectl("get", "pods", "-l", "kubevirt.io/created-by="+j.kubectl("get", "vmi", name, "-o", "jsonpath={.metadata.uid}"), "-o", "jsonpath={.items[0].metadata.name}")
-	}
-	evict := func(name string) cluster.Result {
-		p := pod(name)
-		body := fmt.Sprintf(`{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":%q,"namespace":%q}}`, p, j.namespace)
-		return j.kubectlTry(body, "create", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/eviction", j.namespace, p), "-f", "-")
-	}
 	// Without --network a guest is bridged to its pod's network, which does not move.
 	j.kubectlIn(j.movable("fixed", "LiveMigrate"), "apply", "-f", "-")
 	j.kubectlIn(j.movable("bridged", "LiveMigrateIfPossible"), "apply", "-f", "-")
@@ -117,14 +124,14 @@ func TestEvictionStrategies(t *testing.T) {
 	for _, name := range []string{"fixed", "bridged", "external", "none"} {
 		j.virtctl("wait", name, "--for", "running", "--timeout", "60s")
 	}
-	if r := evict("fixed"); r.Code == 0 || !strings.Contains(r.Stderr, "VMI fixed is configured with an eviction strategy but is not live-migratable") {
+	if r := j.evict("fixed"); r.Code == 0 || !strings.Contains(r.Stderr, "VMI fixed is configured with an eviction strategy but is not live-migratable") {
 		t.Errorf("fixed: %+v", r)
 	}
-	if r := evict("external"); r.Code == 0 || !strings.Contains(r.Stderr, "Eviction triggered evacuation of VMI") {
+	if r := j.evict("external"); r.Code == 0 || !strings.Contains(r.Stderr, "Eviction triggered evacuation of VMI") {
 		t.Errorf("external: %+v", r)
 	}
 	j.want("the mark", j.kubectl("get", "vmi", "external", "-o", "jsonpath={.status.evacuationNodeName}"), j.node("external"))
-	if r := evict("external"); r.Code == 0 || !strings.Contains(r.Stderr, "Evacuation in progress: Eviction triggered evacuation of VMI") {
+	if r := j.evict("external"); r.Code == 0 || !strings.Contains(r.Stderr, "Evacuation in progress: Eviction triggered evacuation of VMI") {
 		t.Errorf("external again: %+v", r)
 	}
 	j.virtctl("evacuate-cancel", "vm", "external")
@@ -133,8 +140,8 @@ func TestEvictionStrategies(t *testing.T) {
 		t.Errorf("the platform moves what is somebody else's to move: %s", left)
 	}
 	for _, name := range []string{"bridged", "none"} {
-		gone := pod(name)
-		if r := evict(name); r.Code != 0 {
+		gone := j.launcherOf(name)
+		if r := j.evict(name); r.Code != 0 {
 			t.Errorf("%s: %+v", name, r)
 		}
 		j.kubectl("wait", "pod/"+gone, "--for", "delete", "--timeout", "60s")

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -31,7 +32,7 @@ func TestMigrationsWaitTheirTurn(t *testing.T) {
 		(&traveller{journey: j}).settle(fmt.Sprintf(`{"parallelMigrationsPerCluster":%d,"parallelOutboundMigrationsPerNode":%d}`, cluster, node))
 	}
 	limit(5, 1)
-	names := []string{"first", "late", "urgent"}
+	names := []string{"first", "late", "asked", "urgent"}
 	other := ""
 	for _, name := range names {
 		j.kubectlIn(j.demo(name, "--network", "pod"), "apply", "-f", "-")
@@ -62,17 +63,63 @@ func TestMigrationsWaitTheirTurn(t *testing.T) {
 	move("first", "user-triggered")
 	phase("first", "Running")
 	j.want("the policy", j.kubectl("get", "vmi", "first", "-o", "jsonpath={.status.migrationState.migrationPolicyName}"), j.namespace+"-narrow")
-	move("late", "system-maintenance")
-	phase("late", "Pending")
-	move("urgent", "user-triggered")
-	phase("urgent", "Pending")
+	for name, priority := range map[string]string{"late": "system-maintenance", "asked": "user-triggered", "urgent": "system-critical"} {
+		move(name, priority)
+		phase(name, "Pending")
+	}
 
 	limit(2, 5)
 	phase("urgent", "Running")
+	waits("asked")
 	waits("late")
 	limit(3, 5)
+	phase("asked", "Running")
+	waits("late")
+	limit(4, 5)
 	phase("late", "Running")
 	j.kubectl("delete", "vmim", "--all", "--timeout", "90s")
+}
+
+// TestEvacuationBacksOff: an evacuation whose migration has failed tries again after 20 seconds, and not at once.
+func TestEvacuationBacksOff(t *testing.T) {
+	j := start(t)
+	j.policy(j.namespace, "2Mi", fmt.Sprintf("%q:%q", "e2e", j.namespace), "")
+	j.kubectlIn(j.movable("mover", "LiveMigrate", "--network", "pod"), "apply", "-f", "-")
+	j.virtctl("wait", "mover", "--for", "running", "--timeout", "60s")
+	j.awaitConsole("mover", "Welcome to the demo guest")
+	j.kubectl("label", "vmi", "mover", "e2e="+j.namespace)
+	if r := j.evict("mover"); r.Code == 0 || !strings.Contains(r.Stderr, "Eviction triggered evacuation of VMI") {
+		t.Fatalf("%+v", r)
+	}
+	// phase waits for a migration in a phase, of another name than the one before, and gives its name.
+	phase := func(want, before string) (name string) {
+		t.Helper()
+		reached := func(line string) bool {
+			name, line, _ = strings.Cut(line, " ")
+			return line == want && name != before
+		}
+		if !j.watch(reached, "{.metadata.name} {.status.phase}", "vmim") {
+			t.Fatalf("no migration but %q is %s", before, want)
+		}
+		return name
+	}
+	entered := func(name, phase string) time.Time {
+		t.Helper()
+		said := j.kubectl("get", "vmim", name, "-o",
+			fmt.Sprintf(`jsonpath={.status.phaseTransitionTimestamps[?(@.phase==%q)].phaseTransitionTimestamp}`, phase))
+		at, err := time.Parse(time.RFC3339, said)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	failed := phase("Running", "")
+	j.kubectl("delete", "pod", "--grace-period", "0", "--force",
+		j.kubectl("get", "vmi", "mover", "-o", "jsonpath={.status.migrationState.targetPod}"))
+	next := phase("Running", failed)
+	if wait := entered(next, "Scheduling").Sub(entered(failed, "Failed")); wait < 20*time.Second || wait > 30*time.Second {
+		t.Errorf("the next migration begins %s after the failed one", wait)
+	}
 }
 
 // slowedDown waits until the account of the migration says by how many per cent the guest is slowed down.
