@@ -159,7 +159,7 @@ func OperatorAccount(o Options) []runtime.Object {
 		},
 		rule(list(""), list("nodes"), read),
 		rule(list("storage.k8s.io"), list("storageclasses"), read),
-		rule(list("k8s.cni.cncf.io"), list("network-attachment-definitions"), list("get")),
+		rule(list("k8s.cni.cncf.io"), list("network-attachment-definitions"), read),
 		events,
 	}
 	local := []rbacv1.PolicyRule{

@@ -2,26 +2,50 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/metadata"
 	v1 "kubevirt.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 
+	"virtctl/internal/drift"
 	"virtctl/internal/install/components"
+	"virtctl/internal/server/appear"
 )
 
-// networkRetry is how often a network for migrations is looked for that is not there. Its kind comes with Multus, which the cluster may
-// not have, so it cannot be watched.
-const networkRetry = 10 * time.Second
+const networkDefinition = "network-attachment-definitions.k8s.cni.cncf.io"
 
 func networkGVK() schema.GroupVersionKind {
 	return schema.GroupVersionKind{Group: "k8s.cni.cncf.io", Version: "v1", Kind: "NetworkAttachmentDefinition"}
+}
+
+// followNetworks looks at the installation again when a network comes or goes: it may be the one for migrations. The kind comes with
+// Multus, which the cluster may not have yet.
+func followNetworks(mgr ctrl.Manager, c controller.Controller, toKubeVirt handler.EventHandler) error {
+	partial, err := metadata.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return fmt.Errorf("make a client for metadata: %w", err)
+	}
+	// The manager's own cache has only what the operator has installed.
+	everything, err := cache.New(mgr.GetConfig(), cache.Options{
+		HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), DefaultTransform: cache.TransformStripManagedFields(),
+	})
+	if err != nil {
+		return fmt.Errorf("watch for networks: %w", err)
+	}
+	networks := &appear.Kind{Definition: networkDefinition, Object: drift.Metadata(networkGVK()), Metadata: partial, Cache: everything}
+	networks.Follow(c, handler.Funcs{CreateFunc: toKubeVirt.Create, DeleteFunc: toKubeVirt.Delete})
+	return errors.Join(mgr.Add(everything), mgr.Add(networks))
 }
 
 // migrationNetwork gives the network that virt-handler shall be on for migrations. One that does not exist would keep every new virt-handler

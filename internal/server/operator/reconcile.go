@@ -76,7 +76,11 @@ func (r *Reconciler) setup(mgr ctrl.Manager) error {
 	}
 	// Nodes decide how many replicas there are; their heartbeats do not matter.
 	b = b.WatchesMetadata(drift.Metadata(nodeGVK), toKubeVirt, builder.WithPredicates(cameOrWent{}))
-	return b.Complete(r)
+	c, err := b.Build(r)
+	if err != nil {
+		return err
+	}
+	return followNetworks(mgr, c, toKubeVirt)
 }
 
 func (r *Reconciler) everyKubeVirt(ctx context.Context, _ client.Object) []reconcile.Request {
@@ -115,9 +119,6 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, err // somebody was faster: not worth a word, what is there now is looked at again
 	}
 	r.report(ctx, kv, want, err)
-	if err == nil && want.missing != "" && (next == 0 || next > networkRetry) {
-		next = networkRetry
-	}
 	if errors.Is(err, operand.ErrWaiting) {
 		err = nil // what is waited for is watched
 	}
