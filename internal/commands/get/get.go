@@ -147,6 +147,9 @@ func (l *listing) once(ctx context.Context) error {
 		return l.objects(entries)
 	case len(entries) == 0:
 		l.factory.Streams.Say("No %s%s.\n", l.view.kind().Plural, l.where())
+		if all := "cluster" + l.view.words()[0]; isType(all) {
+			l.factory.Streams.Say("Those for every namespace: virtctl get %s\n", all)
+		}
 		return nil
 	}
 	grid := output.Grid{Head: l.head(), NoHead: l.options.NoHeaders}
