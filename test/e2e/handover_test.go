@@ -42,6 +42,7 @@ func TestSessionsOutliveComponents(t *testing.T) {
 	j.replaced()
 	says("second")
 	screen.refresh()
+	j.newCertificates("kubevirt-virt-api-certs", "kubevirt-virt-handler-certs", "kubevirt-virt-handler-server-certs")
 	j.replaced()
 	says("third")
 	screen.refresh()

@@ -17,7 +17,7 @@ func (j *journey) claim(name, access, class, size string) {
 "storageClassName":%q,"volumeMode":"Block","resources":{"requests":{"storage":%q}}}}`, name, access, class, size), "apply", "-f", "-")
 }
 
-// counterDisk names the shared disk in the guest: the one of its size, 16 MiB in sectors. Which letter a disk gets is the kernel's whim.
+// counterDisk names the disk in the guest that a test looks at, by its size of 16 MiB in sectors. Which letter it gets is the kernel's whim.
 const counterDisk = "/dev/$(grep -lx 32768 /sys/block/sd*/size | cut -d/ -f4)"
 
 // startCounter lets the guest count on the disk that both nodes share, as fast as it can.

@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +37,8 @@ func (j *journey) drain(node string, args ...string) cluster.Result {
 	}, args...)...)
 }
 
-// TestDrainMovesMachines: `kubectl drain` of a node with five machines moves them all and ends by itself; none of them restarts.
+// TestDrainMovesMachines: `kubectl drain` of a node with five machines moves them all and ends by itself, and so does `virtctl node drain` on
+// their way back; none of them restarts.
 func TestDrainMovesMachines(t *testing.T) {
 	j := start(t)
 	const machines = 5
@@ -82,6 +85,24 @@ func TestDrainMovesMachines(t *testing.T) {
 	if left != "" {
 		t.Errorf("left on %s: %s", from, left)
 	}
+
+	j.virtctl("node", "uncordon", from)
+	var report struct {
+		Empty    bool
+		Machines []struct{ Namespace, Name, Outcome, To string }
+	}
+	told := j.virtctl("node", "drain", nodes[1], "--timeout", "90s", "-o", "json")
+	if err := json.Unmarshal([]byte(told), &report); err != nil || !report.Empty {
+		t.Errorf("%v\n%s", err, told)
+	}
+	moved := 0
+	for _, m := range report.Machines {
+		if m.Namespace == j.namespace && m.Outcome == "moved" && m.To == from {
+			moved++
+		}
+	}
+	j.want("how many machines went back", strconv.Itoa(moved), strconv.Itoa(machines))
+	j.want("the run of "+names[0], run(names[0]), runs[names[0]])
 }
 
 // bootID asks the guest which of its boots this is.

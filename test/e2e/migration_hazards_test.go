@@ -81,13 +81,18 @@ func TestComponentsReplacedDuringMigration(t *testing.T) {
 	v.arrived()
 
 	v.depart()
-	platform := func(args ...string) string { return v.kubectl(append([]string{"-n", "kubevirt"}, args...)...) }
-	secrets := []string{"kubevirt-virt-handler-server-certs", "kubevirt-virt-handler-migration-client-certs"}
-	platform(append([]string{"delete", "secret"}, secrets...)...)
-	for _, name := range secrets {
-		platform("wait", "secret/"+name, "--for", "create", "--timeout", "60s")
-	}
+	v.newCertificates("kubevirt-virt-handler-server-certs", "kubevirt-virt-handler-migration-client-certs")
 	v.arrived()
+}
+
+// newCertificates replaces certificates of the platform by new ones.
+func (j *journey) newCertificates(secrets ...string) {
+	j.Helper()
+	platform := &journey{T: j.T, namespace: "kubevirt"}
+	platform.kubectl(append([]string{"delete", "secret"}, secrets...)...)
+	for _, name := range secrets {
+		platform.kubectl("wait", "secret/"+name, "--for", "create", "--timeout", "60s")
+	}
 }
 
 // TestComponentsReplacedAfterMigrations: migrations that are over are nothing to components that start anew: the guest goes on.

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -11,12 +12,18 @@ import (
 // TestLiveMigration: a guest moves to the other node and goes on where it was: it neither reboots nor loses its inner address.
 func TestLiveMigration(t *testing.T) {
 	j := start(t)
-	j.boot("mover", "--network", "pod")
+	seed := base64.StdEncoding.EncodeToString([]byte("#cloud-config\nhostname: seeded\n"))
+	j.kubectlIn(j.demo("mover", "--network", "pod", "--cloud-init-user-data", seed, "--run-strategy", "Halted"), "apply", "-f", "-")
+	j.kubectl("patch", "vm", "mover", "--type", "json", "-p",
+		`[{"op":"add","path":"/spec/template/spec/volumes/-","value":{"name":"scratch","emptyDisk":{"capacity":"16Mi"}}}]`)
+	j.virtctl("start", "mover", "--wait", "--timeout", "60s")
+	j.awaitConsole("mover", "Welcome to the demo guest")
 	before := j.kubectl("get", "vmi", "mover", "-o", "jsonpath={.status.nodeName}")
 	j.pipe("\nroot\n", "console", "mover", "--timeout", "20s")
 	if out := j.pipe("echo kept-in-memory > /tmp/mark; cat /tmp/mark\n", "console", "mover", "--timeout", "20s"); !strings.Contains(out, "\nkept-in-memory") {
 		t.Fatalf("the guest does not keep the mark:\n%s", out)
 	}
+	j.pipe("\necho on''-disk | dd of="+counterDisk+" bs=512 seek=9 conv=sync,fsync 2>/dev/null\n", "console", "mover", "--timeout", "20s")
 	j.virtctl("migrate", "mover", "--wait", "--timeout", "90s")
 	after := j.kubectl("get", "vmi", "mover", "-o", "jsonpath={.status.nodeName}")
 	if before == after {
@@ -26,6 +33,12 @@ func TestLiveMigration(t *testing.T) {
 	if out := j.pipe("\ncat /tmp/mark\n", "console", "mover", "--timeout", "20s"); !strings.Contains(out, "\nkept-in-memory") {
 		t.Errorf("the guest has lost what was in its memory:\n%s", out)
 	}
+	// Its own disk and its cloud-init disk are read anew.
+	j.pipe("\necho 3 > /proc/sys/vm/drop_caches; dd if="+counterDisk+" bs=512 skip=9 count=1 2>/dev/null | head -c 8; "+
+		"for d in /dev/sd?; do dd if=$d bs=64k count=12 2>/dev/null | tr -d '\\000' | grep 'hostname: seede[d]'; done\n",
+		"console", "mover", "--timeout", "20s")
+	j.awaitConsole("mover", "on-disk")
+	j.awaitConsole("mover", "hostname: seeded")
 
 	// Back again, by a label and told to a program.
 	j.kubectl("label", "vm", "mover", "tier=web")
