@@ -147,7 +147,8 @@ func (l *listing) once(ctx context.Context) error {
 		return l.objects(entries)
 	case len(entries) == 0:
 		l.factory.Streams.Say("No %s%s.\n", l.view.kind().Plural, l.where())
-		if all := "cluster" + l.view.words()[0]; isType(all) {
+		all := "cluster" + l.view.words()[0]
+		if _, ok := find(all); ok {
 			l.factory.Streams.Say("Those for every namespace: virtctl get %s\n", all)
 		}
 		return nil

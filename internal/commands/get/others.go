@@ -38,11 +38,6 @@ func find(word string) (view, bool) {
 	return nil, false
 }
 
-func isType(word string) bool {
-	_, ok := find(word)
-	return ok
-}
-
 func typeNames() []string {
 	var names []string
 	for _, v := range views() {

@@ -177,7 +177,7 @@ func (r *Reconciler) install(ctx context.Context, kv *v1.KubeVirt, opts componen
 // plan is what one reconciliation installs.
 type plan struct {
 	components.Options
-	// missing says what the resource names that is not there, and that nothing tells of when it comes.
+	// missing says what the resource names that is not there.
 	missing string
 }
 
