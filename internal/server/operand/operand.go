@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -18,8 +19,14 @@ import (
 	"virtctl/internal/apply"
 )
 
-// ErrWaiting is no failure: an event will say when it goes on.
+// ErrWaiting is no failure: an event will say when it goes on. Whoever got it calls again after Patience all the same.
 var ErrWaiting = errors.New("waiting")
+
+// Patience is how long a definition may take to go before it is looked after.
+const Patience = 10 * time.Second
+
+// lookedAfter is when a definition that did not go was last written to.
+const lookedAfter = "virtctl.io/looked-after"
 
 // DefinitionGVK is the kind of definitions of kinds.
 func DefinitionGVK() schema.GroupVersionKind {
@@ -28,7 +35,10 @@ func DefinitionGVK() schema.GroupVersionKind {
 
 // Set is everything with the label of one operator. What came from `virtctl install` has another: virtctl takes it away itself.
 type Set struct {
-	Reader  client.Reader
+	Client interface {
+		client.Reader
+		client.Writer
+	}
 	Deleter interface {
 		Delete(ctx context.Context, u *unstructured.Unstructured) error
 	}
@@ -46,10 +56,7 @@ func (s Set) Remove(ctx context.Context, kinds []schema.GroupVersionKind) error 
 		var names []string
 		for i := range definitions {
 			names = append(names, definitions[i].Name)
-			if definitions[i].DeletionTimestamp != nil {
-				continue
-			}
-			if err := s.delete(ctx, &definitions[i]); err != nil {
+			if err := s.let(ctx, &definitions[i]); err != nil {
 				return err
 			}
 		}
@@ -58,6 +65,28 @@ func (s Set) Remove(ctx context.Context, kinds []schema.GroupVersionKind) error 
 		return fmt.Errorf("%w until no object is left of %s", ErrWaiting, strings.Join(names, ", "))
 	}
 	return s.keep(ctx, kinds, nil)
+}
+
+// let makes a definition go. A loaded API server may fail to list the objects of one that it has just begun to serve, and not try
+// again for minutes: it looks at it again when the definition's metadata changes.
+func (s Set) let(ctx context.Context, definition *metav1.PartialObjectMetadata) error {
+	if definition.DeletionTimestamp == nil {
+		return s.delete(ctx, definition)
+	}
+	since := definition.DeletionTimestamp.Time
+	if last, err := time.Parse(time.RFC3339, definition.Annotations[lookedAfter]); err == nil {
+		since = last
+	}
+	now := time.Now()
+	if now.Sub(since) < Patience {
+		return nil
+	}
+	before := client.MergeFrom(definition.DeepCopy())
+	metav1.SetMetaDataAnnotation(&definition.ObjectMeta, lookedAfter, now.UTC().Format(time.RFC3339))
+	if err := s.Client.Patch(ctx, definition, before); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("look after definition %s: %w", definition.Name, err)
+	}
+	return nil
 }
 
 // Prune deletes of these kinds what an earlier version or configuration installed and is not wanted now. A definition is never
@@ -98,7 +127,7 @@ func (s Set) keep(ctx context.Context, kinds []schema.GroupVersionKind, keep map
 func (s Set) list(ctx context.Context, gvk schema.GroupVersionKind) ([]metav1.PartialObjectMetadata, error) {
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(gvk)
-	if err := s.Reader.List(ctx, list, s.Label); err != nil {
+	if err := s.Client.List(ctx, list, s.Label); err != nil {
 		return nil, fmt.Errorf("list %s: %w", gvk.Kind, err)
 	}
 	for i := range list.Items {

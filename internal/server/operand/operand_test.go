@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -40,7 +41,7 @@ func cluster(t *testing.T, objects ...client.Object) (Set, *deleted) {
 	}
 	d := &deleted{}
 	c := crfake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
-	return Set{Reader: c, Deleter: d, Label: client.MatchingLabels{"by": "us"}}, d
+	return Set{Client: c, Deleter: d, Label: client.MatchingLabels{"by": "us"}}, d
 }
 
 func kinds() []schema.GroupVersionKind {
@@ -67,6 +68,44 @@ func TestNothingGoesBeforeTheLastDefinition(t *testing.T) {
 		t.Errorf("%v, want that it waits", err)
 	}
 	want(t, d, "CustomResourceDefinition.apiextensions.k8s.io fresh.x")
+}
+
+// A definition that the API server has given up on would keep an uninstall for minutes.
+func TestDefinitionThatStaysIsLookedAfter(t *testing.T) {
+	crd := func(name string, age time.Duration, annotations map[string]string) *apiextensionsv1.CustomResourceDefinition {
+		return &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{
+			Name: name, Labels: map[string]string{"by": "us"}, Annotations: annotations, Finalizers: []string{"f"},
+			DeletionTimestamp: new(metav1.NewTime(time.Now().Add(-age))),
+		}}
+	}
+	justNow := time.Now().UTC().Format(time.RFC3339)
+	s, d := cluster(t, crd("young.x", time.Second, nil), crd("old.x", time.Minute, nil),
+		crd("again.x", time.Minute, map[string]string{lookedAfter: time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)}),
+		crd("told.x", time.Minute, map[string]string{lookedAfter: justNow}))
+	before := annotations(t, s)
+	if err := s.Remove(t.Context(), kinds()); !errors.Is(err, ErrWaiting) {
+		t.Errorf("%v, want that it waits", err)
+	}
+	want(t, d)
+	after := annotations(t, s)
+	for name, written := range map[string]bool{"young.x": false, "old.x": true, "again.x": true, "told.x": false} {
+		if (before[name] != after[name]) != written {
+			t.Errorf("%s: annotation %q became %q, want it written: %v", name, before[name], after[name], written)
+		}
+	}
+}
+
+func annotations(t *testing.T, s Set) map[string]string {
+	t.Helper()
+	definitions, err := s.list(t.Context(), DefinitionGVK())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for i := range definitions {
+		out[definitions[i].Name] = definitions[i].Annotations[lookedAfter]
+	}
+	return out
 }
 
 // What virtctl or somebody else made is not the operator's to delete.

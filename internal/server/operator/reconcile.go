@@ -120,7 +120,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	r.report(ctx, kv, want, err)
 	if errors.Is(err, operand.ErrWaiting) {
-		err = nil // what is waited for is watched
+		next, err = operand.Patience, nil // what is waited for is watched; what does not go is looked after
 	}
 	if patchErr := r.patch(ctx, before, kv); patchErr != nil {
 		err = errors.Join(err, patchErr)

@@ -13,7 +13,7 @@ import (
 )
 
 func (r *Reconciler) installed() operand.Set {
-	return operand.Set{Reader: r.client, Deleter: r.applier, Label: client.MatchingLabels{components.ManagedByLabel: components.ManagedBy}}
+	return operand.Set{Client: r.client, Deleter: r.applier, Label: client.MatchingLabels{components.ManagedByLabel: components.ManagedBy}}
 }
 
 // remove takes the platform away, every VM first.

@@ -14,7 +14,7 @@ import (
 )
 
 func (r *Reconciler) installed() operand.Set {
-	return operand.Set{Reader: r.client, Deleter: r.applier, Label: client.MatchingLabels{names.LabelManagedBy: managedBy}}
+	return operand.Set{Client: r.client, Deleter: r.applier, Label: client.MatchingLabels{names.LabelManagedBy: managedBy}}
 }
 
 // remove takes CDI away, every DataVolume first.
