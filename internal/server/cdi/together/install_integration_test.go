@@ -12,10 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -202,25 +200,7 @@ func (cl *cluster) idle(t *testing.T) {
 	}
 }
 
-// served asks for objects of every kind that the operator has installed.
-func (cl *cluster) served(t *testing.T) {
-	definitions := &apiextensionsv1.CustomResourceDefinitionList{}
-	must(t, cl.c.List(context.Background(), definitions, client.MatchingLabels{names.LabelManagedBy: "cdi-operator"}))
-	if len(definitions.Items) == 0 {
-		t.Error("the operator has installed no kind")
-	}
-	for i := range definitions.Items {
-		spec := &definitions.Items[i].Spec
-		list := &metav1.PartialObjectMetadataList{}
-		list.SetGroupVersionKind(schema.GroupVersionKind{Group: spec.Group, Version: spec.Versions[0].Name, Kind: spec.Names.ListKind})
-		must(t, cl.c.List(context.Background(), list))
-	}
-}
-
-// removal comes after everything has been asked for: the API server (1.36) may take minutes over a definition that is deleted while
-// it opens the kind's storage for the first time.
 func (cl *cluster) removal(t *testing.T) {
-	cl.served(t)
 	must(t, cl.c.Delete(context.Background(), cl.cdi()))
 	waitFor(t, "the end of the CDI resource", func() bool { return apierrors.IsNotFound(cl.read(&cdiv1.CDI{}, "", names.CDI)) })
 	deployments := &appsv1.DeploymentList{}
