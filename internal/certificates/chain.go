@@ -19,7 +19,7 @@ const (
 	nextFromNote = "virtctl.io/next-signs-from"
 )
 
-// Annotations that other programs read a certificate's life from.
+// Annotations that other programs read a certificate's life from. Who moves the end into the past has the pair replaced.
 const (
 	notBeforeNote = "auth.openshift.io/certificate-not-before"
 	notAfterNote  = "auth.openshift.io/certificate-not-after"
@@ -55,7 +55,7 @@ type Kept struct {
 
 // Renew brings the authority and every leaf up to date. Meta gives the metadata of the objects by their name.
 func (c Chain) Renew(ctx context.Context, store Store, now time.Time, meta func(name string) metav1.ObjectMeta) (Kept, error) {
-	authority, err := c.read(ctx, store)
+	authority, err := c.read(ctx, store, now)
 	if err != nil {
 		return Kept{}, err
 	}
@@ -69,7 +69,7 @@ func (c Chain) Renew(ctx context.Context, store Store, now time.Time, meta func(
 		if err != nil {
 			return Kept{}, fmt.Errorf("read Secret %s: %w", role.Secret, err)
 		}
-		pair := Pair{Cert: secret.Data[certKey], Key: secret.Data[keyKey]}
+		pair := c.pair(secret, now)
 		due, at := LeafDue(pair, role, authority.Bundle, now, c.Policy)
 		if due {
 			if pair, err = Issue(authority.Current, role, now, c.Policy.LeafLifetime); err != nil {
@@ -85,7 +85,7 @@ func (c Chain) Renew(ctx context.Context, store Store, now time.Time, meta func(
 	return out, nil
 }
 
-func (c Chain) read(ctx context.Context, store Store) (Authority, error) {
+func (c Chain) read(ctx context.Context, store Store, now time.Time) (Authority, error) {
 	secret, err := store.Secret(ctx, c.Signer)
 	if err != nil {
 		return Authority{}, fmt.Errorf("read the certificate authority %s: %w", c.Signer, err)
@@ -95,7 +95,7 @@ func (c Chain) read(ctx context.Context, store Store) (Authority, error) {
 		return Authority{}, fmt.Errorf("read the CA bundle %s: %w", c.Bundle, err)
 	}
 	a := Authority{
-		Name: c.Name, Current: Pair{Cert: secret.Data[certKey], Key: secret.Data[keyKey]}, Bundle: []byte(bundle.Data[c.BundleKey]),
+		Name: c.Name, Current: c.pair(secret, now), Bundle: []byte(bundle.Data[c.BundleKey]),
 	}
 	if cert := secret.Data[nextCertKey]; len(cert) > 0 {
 		a.Next = &Pair{Cert: cert, Key: secret.Data[nextKeyKey]}
@@ -106,6 +106,14 @@ func (c Chain) read(ctx context.Context, store Store) (Authority, error) {
 		a.NextFrom = from
 	}
 	return a, nil
+}
+
+// pair is what a Secret holds, nothing when its annotation says that its time is over.
+func (c Chain) pair(secret *corev1.Secret, now time.Time) Pair {
+	if end, err := time.Parse(time.RFC3339, secret.Annotations[notAfterNote]); c.Annotated && err == nil && !now.Before(end) {
+		return Pair{}
+	}
+	return Pair{Cert: secret.Data[certKey], Key: secret.Data[keyKey]}
 }
 
 func (c Chain) authorityObjects(a Authority, meta func(string) metav1.ObjectMeta) []runtime.Object {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"strings"
 	"testing"
 	"time"
 
@@ -143,6 +144,29 @@ func TestCertConfigCounts(t *testing.T) {
 	s.renew(t, cdi, now.Add(12*time.Hour+time.Minute))
 	if string(s.secrets[names.SecretAPICert].Data[corev1.TLSCertKey]) == first {
 		t.Error("not renewed in time")
+	}
+}
+
+// Whoever writes into a certificate's annotation that its time is over has a new one at once, from a new authority where it is the
+// authority's, and what others still trust stays trusted.
+func TestAnnotatedEndReplacesThePair(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, name := range []string{names.SecretProxyCert, names.SecretProxySigner, names.SecretUploadSigner, names.SecretUploadClientCert} {
+		s := store{map[string]*corev1.Secret{}, map[string]*corev1.ConfigMap{}}
+		s.renew(t, &cdiv1.CDI{}, now)
+		old, bundle := s.secrets[name].DeepCopy(), s.bundles[names.BundleProxy].Data[names.BundleKey]
+		s.secrets[name].Annotations[names.AnnCertNotAfter] = now.Add(time.Second).Format(time.RFC3339)
+		s.renew(t, &cdiv1.CDI{}, now.Add(time.Minute))
+		if leafOf(t, s.secrets[name]).Equal(leafOf(t, old)) {
+			t.Errorf("%s is what it was", name)
+		}
+		if got := s.secrets[name].Annotations[names.AnnCertNotAfter]; got == old.Annotations[names.AnnCertNotAfter] {
+			t.Errorf("the annotation of %s still says %s", name, got)
+		}
+		trusted := s.bundles[names.BundleProxy].Data[names.BundleKey]
+		if grown := trusted != bundle; grown != (name == names.SecretProxySigner) || !strings.HasSuffix(trusted, bundle) {
+			t.Errorf("%s was replaced: the bundle of the uploadproxy was\n%s\nand is\n%s", name, bundle, trusted)
+		}
 	}
 }
 
