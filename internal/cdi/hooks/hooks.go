@@ -30,8 +30,9 @@ type Hook struct {
 }
 
 // clones are the DataVolumes whose creator needs a permission elsewhere. A specification never changes, and so creation is
-// the one moment to ask.
-const clones = "has(object.spec.sourceRef) || (has(object.spec.source) && (has(object.spec.source.pvc) || has(object.spec.source.snapshot)))"
+// the one moment to ask. An object without a specification is left to the schema, which says so.
+const clones = "has(object.spec) && (has(object.spec.sourceRef) || " +
+	"(has(object.spec.source) && (has(object.spec.source.pvc) || has(object.spec.source.snapshot))))"
 
 // All gives every webhook.
 func All() []Hook {

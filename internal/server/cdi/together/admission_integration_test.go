@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	cdiv1 "kubevirt.io/containerized-data-importer-api/pkg/apis/core/v1beta1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -48,6 +49,9 @@ func (cl *cluster) webhooks(t *testing.T) {
 	}
 	refused("no source", cl.c.Create(ctx, cl.volume("lab", "a", &cdiv1.DataVolumeSource{})), "Missing Data volume source")
 	refused("a claim that is there", cl.c.Create(ctx, cl.volume("lab", "disk", blank)), "Destination PVC lab/disk already exists")
+	empty := &unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"name": "empty", "namespace": "lab"}}}
+	empty.SetGroupVersionKind(cdiv1.SchemeGroupVersion.WithKind("DataVolume"))
+	refused("no specification", cl.c.Create(ctx, empty), "spec: Required value")
 	dv := cl.volume("lab", "good", blank)
 	must(t, cl.c.Create(ctx, dv))
 	dv.Spec.Storage.Resources.Requests[corev1.ResourceStorage] = resource.MustParse("2Gi")
