@@ -55,7 +55,7 @@ func userRoles() []userRole {
 			rule(list(uploadapi.Group), list(uploadapi.Uploads+"/"+uploadapi.Proxy), list("get", "create")),
 		}},
 		{name: "virtctl.io:cdi-edit", into: list("admin", "edit"), rules: []rbacv1.PolicyRule{
-			rule(list(group), list("dataimportcrons", "datasources", "volumeimportsources", "volumeuploadsources", "volumeclonesources"), list("*")),
+			rule(list(group), list("datavolumes", "dataimportcrons", "datasources", "volumeimportsources", "volumeuploadsources", "volumeclonesources"), list("*")),
 			rule(list(forklift), populators, list("*")),
 		}},
 		{name: "virtctl.io:cdi-view", into: list("view"), rules: []rbacv1.PolicyRule{rule(list(forklift), populators, read())}},
