@@ -143,6 +143,14 @@ func (p *pass) refuse(reason, format string, args ...any) {
 	p.why = state{reason: reason, message: fmt.Sprintf(format, args...)}
 }
 
+// seen names an object as the DataVolume's owner sees it: CDI's messages have the bare name, which is enough in one namespace.
+func (p *pass) seen(namespace, name string) string {
+	if namespace == p.dv.Namespace {
+		return name
+	}
+	return namespace + "/" + name
+}
+
 // mark writes on the DataVolume itself, once, what the contract wants to see there.
 func (r *Reconciler) mark(ctx context.Context, p *pass) error {
 	after := p.before.DeepCopy()

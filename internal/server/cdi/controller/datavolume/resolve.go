@@ -89,7 +89,7 @@ func (r *Reconciler) findClaim(ctx context.Context, p *pass) error {
 	err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, found)
 	if apierrors.IsNotFound(err) {
 		if waiting {
-			p.refuse(names.EventNotAuthorized, "The source pvc %s/%s doesn't exist", namespace, name)
+			p.refuse(names.EventNotAuthorized, "The source pvc %s doesn't exist", p.seen(namespace, name))
 		}
 		return nil
 	}
@@ -126,7 +126,7 @@ func (r *Reconciler) follow(ctx context.Context, p *pass, ref *cdi.DataVolumeSou
 	err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: ref.Name}, ds)
 	if apierrors.IsNotFound(err) {
 		if p.claim == nil && !prePopulated(p.dv) {
-			p.refuse(names.EventNotAuthorized, "The source DataSource %s/%s doesn't exist", namespace, ref.Name)
+			p.refuse(names.EventNotAuthorized, "The source DataSource %s doesn't exist", p.seen(namespace, ref.Name))
 		}
 		return nil
 	}

@@ -33,7 +33,7 @@ func (r *Reconciler) findSnapshot(ctx context.Context, p *pass) error {
 	err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, s)
 	if apierrors.IsNotFound(err) {
 		if waiting {
-			p.refuse(names.EventNotAuthorized, "The source snapshot %s/%s doesn't exist", namespace, name)
+			p.refuse(names.EventNotAuthorized, "The source snapshot %s doesn't exist", p.seen(namespace, name))
 		}
 		return nil
 	}
