@@ -255,8 +255,7 @@ func TestOldMigrationsLeaveTheGuestAlone(t *testing.T) {
 // What cannot work ends at once, with the reason, and without a pod.
 func TestMigrationIsRefused(t *testing.T) {
 	cases := map[string]func(*v1.VirtualMachineInstance){
-		"not running": func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = v1.Scheduling },
-		"ended":       func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = v1.Succeeded },
+		"ended": func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = v1.Succeeded },
 		"not migratable": func(vmi *v1.VirtualMachineInstance) {
 			vmi.Status.Conditions = []v1.VirtualMachineInstanceCondition{{
 				Type: v1.VirtualMachineInstanceIsMigratable, Status: corev1.ConditionFalse, Reason: "DisksNotLiveMigratable",
@@ -310,6 +309,32 @@ func TestFailureOnTheNodesEndsTheMigrationAndTheTargetPod(t *testing.T) {
 	if err := w.client.List(context.Background(), &pods); err != nil || len(pods.Items) != 1 || pods.Items[0].Name != "virt-launcher-vm-aaaaa" {
 		t.Errorf("pods left: %v, %v", pods.Items, err)
 	}
+}
+
+// A migration of a guest that is yet to start waits for it, as the cache may still show one that runs already, and keeps nobody else
+// waiting.
+func TestMigrationWaitsForTheGuest(t *testing.T) {
+	vmi := runningVMI()
+	vmi.Status.Phase = v1.Scheduled
+	other := runningVMI()
+	other.Name, other.UID, other.Status.NodeName = "other", "other-uid", "node02"
+	before := migrationOf("before")
+	before.UID, before.Spec.VMIName, before.Status.Phase = "uid-of-before", "other", v1.MigrationPending
+	before.CreationTimestamp = metav1.Now()
+	w := newWorld(t, vmi, other, sourcePod(vmi), migrationOf("m"), before)
+	w.r.Config = clusterconfig.Fixed(&v1.KubeVirt{Spec: v1.KubeVirtSpec{Configuration: v1.KubeVirtConfiguration{
+		MigrationConfiguration: &v1.MigrationConfiguration{ParallelMigrationsPerCluster: new(uint32(1))},
+	}}})
+	w.phase(v1.MigrationPending)
+	w.phase(v1.MigrationPending)
+	if next, err := w.r.next(t.Context()); err != nil || len(next) != 1 || next[0].Name != "before" {
+		t.Errorf("the next migrations are %v, %v", next, err)
+	}
+	if err := w.client.Delete(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	w.vmi(func(vmi *v1.VirtualMachineInstance) { vmi.Status.Phase = v1.Running })
+	w.phase(v1.MigrationScheduling)
 }
 
 // A target pod that no node takes is told once, and the migration ends when its annotation says so.

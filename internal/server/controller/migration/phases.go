@@ -130,6 +130,9 @@ func (r *Reconciler) admit(ctx context.Context, p *pass) error {
 		r.enter(p, v1.MigrationScheduling)
 		return nil
 	}
+	if p.vmi.Status.Phase != v1.Running {
+		return nil // it waits for the guest (contract), whose start brings us back; one that has ended has failed the migration
+	}
 	if why := migratable(p.vmi, r.Config.Get().Migration.UnsafeOverride); why != "" {
 		r.fail(p, why)
 		return nil
@@ -149,9 +152,6 @@ func (r *Reconciler) admit(ctx context.Context, p *pass) error {
 }
 
 func migratable(vmi *v1.VirtualMachineInstance, override bool) string {
-	if vmi.Status.Phase != v1.Running {
-		return fmt.Sprintf("the virtual machine instance is %s, not Running", vmi.Status.Phase)
-	}
 	for _, c := range vmi.Status.Conditions {
 		if c.Type == v1.VirtualMachineInstanceIsMigratable && c.Status == corev1.ConditionFalse && !override {
 			return fmt.Sprintf("the virtual machine instance cannot migrate: %s: %s", c.Reason, c.Message)

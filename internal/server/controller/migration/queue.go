@@ -118,11 +118,18 @@ func (r *Reconciler) next(ctx context.Context) ([]*migration, error) {
 		case m.IsFinal():
 		case !waits(m) || r.writer.Stale(m): // what the cache shows as waiting we may have let go
 			q.take(m)
-		case m.DeletionTimestamp == nil && !pause(all, m).After(r.Now()):
+		case m.DeletionTimestamp == nil && !pause(all, m).After(r.Now()) && r.runs(ctx, m):
 			waiting = append(waiting, m)
 		}
 	}
 	return q.admitted(waiting), nil
+}
+
+// runs tells that there is something to migrate: a guest that is yet to start would take the place of one that could go.
+func (r *Reconciler) runs(ctx context.Context, m *migration) bool {
+	vmi := &v1.VirtualMachineInstance{}
+	err := r.Client.Get(ctx, types.NamespacedName{Namespace: m.Namespace, Name: m.Spec.VMIName}, vmi)
+	return err == nil && vmi.Status.Phase == v1.Running
 }
 
 // sources tells which node a migration leaves: what it was handed over with, or where its guest is.
