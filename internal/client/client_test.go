@@ -148,8 +148,8 @@ func TestStreamReads(t *testing.T) {
 		goodbye string
 		lost    bool
 	}{
-		"normal":    {websocket.CloseNormalClosure, "another session has taken over", "another session has taken over", false},
-		"refused":   {websocket.ClosePolicyViolation, "no", "", false},
+		"normal":    {websocket.CloseNormalClosure, "the stream has ended", "the stream has ended", false},
+		"taken":     {websocket.ClosePolicyViolation, "another session has taken over", "", false},
 		"server":    {websocket.CloseInternalServerErr, "connection lost", "", true},
 		"no goodby": {0, "", "", true},
 	} {

@@ -236,7 +236,7 @@ func (s *Stream) Read(p []byte) (int, error) {
 	}
 }
 
-// Goodbye is what the far end said when it closed the stream normally, for example that another session has taken over.
+// Goodbye is what the far end said when it closed the stream normally, for example that it has ended.
 func (s *Stream) Goodbye() string { return s.goodbye }
 
 func (s *Stream) readError(err error) error {

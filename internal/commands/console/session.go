@@ -94,8 +94,10 @@ func (s *session) run(ctx context.Context) error {
 				s.say("\n%s\n", said)
 			}
 			return nil
-		case ctx.Err() != nil, !errors.As(err, &closed), !closed.Lost():
+		case ctx.Err() != nil, !errors.As(err, &closed):
 			return err
+		case !closed.Lost():
+			return fmt.Errorf("the console of %s was closed: %w; open it again to have it back", s.name, err)
 		case time.Since(began) < s.options.Stable:
 			// Who is thrown out again and again shares the console with somebody: fighting for it helps nobody.
 			return lost(s.name, err)

@@ -109,6 +109,9 @@ func CodeOf(err error) Code {
 	case errors.Is(err, context.Canceled):
 		return Interrupted
 	case errors.As(err, &closed):
+		if !closed.Lost() {
+			return Conflict // somebody else has it now
+		}
 		return Unreachable
 	case isStatus(err):
 		return codeOfStatus(err)

@@ -27,7 +27,7 @@ func TestCodes(t *testing.T) {
 			apierrors.NewNotFound(vms, "web"), problem.New(problem.NotFound, "x"),
 		},
 		problem.Forbidden:   {apierrors.NewForbidden(vms, "web", nil), apierrors.NewUnauthorized("x")},
-		problem.Conflict:    {apierrors.NewConflict(vms, "web", nil), apierrors.NewAlreadyExists(vms, "web")},
+		problem.Conflict:    {apierrors.NewConflict(vms, "web", nil), apierrors.NewAlreadyExists(vms, "web"), &client.CloseError{Code: 1008}},
 		problem.Timeout:     {context.DeadlineExceeded, apierrors.NewTimeoutError("x", 1)},
 		problem.Unreachable: {&url.Error{Op: "Get", URL: "x", Err: &net.OpError{Op: "dial", Err: errors.New("refused")}}, &client.CloseError{Code: 1006}, problem.ErrNoCluster, apierrors.NewServiceUnavailable("x")},
 		problem.Invalid:     {apierrors.NewBadRequest("x"), apierrors.NewInvalid(schema.GroupKind{Kind: "VirtualMachine"}, "web", nil)},

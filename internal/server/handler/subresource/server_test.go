@@ -296,8 +296,8 @@ func TestConsole(t *testing.T) {
 	}
 	echoed(t, second, "mine now")
 	_, _, err = first.ReadMessage()
-	if !websocket.IsCloseError(err, websocket.CloseNormalClosure) || !strings.Contains(err.Error(), "taken over") {
-		t.Errorf("the first session: %v", err)
+	if !websocket.IsCloseError(err, websocket.ClosePolicyViolation) || !strings.Contains(err.Error(), "taken over") || !strings.Contains(err.Error(), "EOF") {
+		t.Errorf("the first session ended as if it had been asked to: %v", err)
 	}
 	echoed(t, second, "still mine")
 }

@@ -31,6 +31,9 @@ const (
 	writeTimeout = 30 * time.Second
 	// answerPatience is how long virt-api and the launcher may take, each, to take part in handing a stream over.
 	answerPatience = 3 * time.Second
+	// takenOver is told to a session that another one ends. It must not look like an end that was asked for: clients made for KubeVirt
+	// tell their users about it when the connection ends in an error, and look for EOF in that.
+	takenOver = "another session has taken over (EOF)"
 )
 
 func (s *Server) console(w http.ResponseWriter, r *http.Request, vm target) error {
@@ -177,7 +180,7 @@ func join(ws *websocket.Conn, guest net.Conn, to successor) {
 		defer close(s.said)
 		fromGuest(ws, guest)
 		if s.key.Load() == nil {
-			closeWith(ws, "the stream has ended")
+			closeWith(ws, websocket.CloseNormalClosure, "the stream has ended")
 			_ = ws.Close()
 		}
 	})
@@ -255,11 +258,11 @@ func (s *session) watchOver(done <-chan struct{}) {
 		case <-done:
 			return
 		case <-s.to.kicked:
-			closeWith(s.ws, "another session has taken over")
+			closeWith(s.ws, websocket.ClosePolicyViolation, takenOver)
 			return
 		case <-s.to.stop:
 			if s.to.park == nil {
-				closeWith(s.ws, "virt-handler is replaced; connect again")
+				closeWith(s.ws, websocket.CloseNormalClosure, "virt-handler is replaced; connect again")
 				return
 			}
 			s.handOver()
@@ -274,9 +277,9 @@ func (s *session) watchOver(done <-chan struct{}) {
 }
 
 // closeWith says goodbye; the reader on our side ends when the other side answers or after a moment. The first goodbye counts.
-func closeWith(ws *websocket.Conn, reason string) {
+func closeWith(ws *websocket.Conn, code int, reason string) {
 	const patience = time.Second
-	_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, reason), time.Now().Add(patience))
+	_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(patience))
 	_ = ws.SetReadDeadline(time.Now().Add(patience))
 }
 
