@@ -71,6 +71,8 @@ echo 7f0d4be2c1f54b0f8a2f5d3c9e6b1a70 >etc/machine-id
 mkdir -p run/kubevirt-private run/libvirt run/lock tmp var/tmp
 # Where people who look into launcher pods expect libvirt (contract): virsh -c qemu+unix:///session?socket=/var/run/libvirt/virtqemud-sock
 ln -s ../kubevirt-private/run/libvirt/libvirt-sock run/libvirt/virtqemud-sock
+# Where they expect cloud-init's image (contract): cloud-init-data/NAMESPACE/NAME/ below it.
+ln -s kubevirt-private run/kubevirt-ephemeral-disks
 find . -xdev \( -type f -o -type d \) -perm /7002 -exec chmod u-s,g-s,o-wt {} +
 # Links to what is gone. Absolute ones would be looked up on this machine instead: only those are named that are known to dangle.
 find etc/ssl/certs -type l -delete

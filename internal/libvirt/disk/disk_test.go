@@ -232,6 +232,26 @@ func TestConfigVolumeBecomesAnISO(t *testing.T) {
 	}
 }
 
+// Who looks into launcher pods finds the image of cloud-init by the VMI's name, and of a size that disks of 4 KiB blocks take. A launcher
+// that is asked again leaves it.
+func TestCloudInitISOHasAnotherName(t *testing.T) {
+	f := newFixture(t)
+	other := filepath.Join(f.dir, "cloud-init-data", "ns", "vm", "noCloud.iso")
+	spec := wire.DiskSpec{Kind: wire.DiskISO, Label: "cidata", Link: other, Files: []wire.ISOFile{{Path: "user-data", Content: []byte("#!")}}}
+	for range 2 {
+		facts := f.one(t, spec)
+		if facts.Path == other {
+			t.Errorf("the domain would have the image under its other name %s", other)
+		}
+		if got := f.extract(t, other); got["user-data"] != "#!" {
+			t.Errorf("files: %q", got)
+		}
+		if facts.VirtualSize%4096 != 0 {
+			t.Errorf("the image has %d bytes", facts.VirtualSize)
+		}
+	}
+}
+
 func (f fixture) extract(t *testing.T, iso string) map[string]string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out")

@@ -48,11 +48,29 @@ func (m Maker) isoDisk(spec wire.DiskSpec) (wire.DiskFacts, error) {
 			return wire.DiskFacts{}, err
 		}
 	}
+	if err := link(out, spec.Link); err != nil {
+		return wire.DiskFacts{}, err
+	}
 	stat, err := os.Stat(out)
 	if err != nil {
 		return wire.DiskFacts{}, fmt.Errorf("look at the image: %w", err)
 	}
 	return wire.DiskFacts{Path: out, Format: string(image.Raw), VirtualSize: stat.Size(), DirectIO: directIO(out), ReadOnly: true}, nil
+}
+
+// link gives an image another name. A second disk of the same kind, or a second try, leaves what is there.
+func link(image, name string) error {
+	if name == "" {
+		return nil
+	}
+	err := os.MkdirAll(filepath.Dir(name), 0o700)
+	if err == nil {
+		err = os.Link(image, name)
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("link the image: %w", err)
+	}
+	return nil
 }
 
 func isoFiles(spec wire.DiskSpec) ([]iso.File, error) {

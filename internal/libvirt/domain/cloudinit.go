@@ -34,7 +34,7 @@ func cloudInit(spec *wire.DiskSpec, vmi *v1.VirtualMachineInstance, volume *v1.V
 	meta := &wire.CloudInit{Hostname: Hostname(vmi), UUID: UUID(vmi)}
 	spec.CloudInit = meta
 	if source := volume.CloudInitNoCloud; source != nil {
-		spec.Label = labelNoCloud
+		spec.Label, spec.Link = labelNoCloud, layout.CloudInitISO(vmi.Namespace, vmi.Name, "noCloud.iso")
 		meta.Type, meta.InstanceID, meta.InstanceType = typeNoCloud, meta.UUID, instanceType(vmi)
 		meta.KeyDirs = keyDirs(vmi, typeNoCloud)
 		spec.Files = cloudInitFiles(volume.Name, "user-data", "network-config", cloudInitData{
@@ -44,7 +44,7 @@ func cloudInit(spec *wire.DiskSpec, vmi *v1.VirtualMachineInstance, volume *v1.V
 		return nil
 	}
 	source := volume.CloudInitConfigDrive
-	spec.Label = labelConfigDrive
+	spec.Label, spec.Link = labelConfigDrive, layout.CloudInitISO(vmi.Namespace, vmi.Name, "configdrive.iso")
 	meta.Type, meta.InstanceID, meta.InstanceType = typeConfigDrive, vmi.Name+"."+vmi.Namespace, instanceType(vmi)
 	meta.KeyDirs = keyDirs(vmi, typeConfigDrive)
 	meta.Devices = taggedDevices(vmi, opts)

@@ -143,6 +143,12 @@ func Disk(volume string) string { return path.Join(DiskDir, volume+".qcow2") }
 // ISO is a cloud-init image made by the launcher.
 func ISO(volume string) string { return path.Join(ISODir, volume+".iso") }
 
+// CloudInitISO is where those who look into launcher pods expect cloud-init's image (contract), with /var/run/kubevirt-ephemeral-disks
+// for PrivateDir: that is a link in the launcher's image. The domain has it as ISO.
+func CloudInitISO(namespace, name, file string) string {
+	return path.Join(PrivateDir, "cloud-init-data", namespace, name, file)
+}
+
 // AttachmentPod is the name of the pod that holds a plugged volume for the launcher pod of that UID. It follows from both, so that
 // it cannot be made twice and that virt-handler finds it before any status tells it.
 func AttachmentPod(launcherUID, volume string) string {

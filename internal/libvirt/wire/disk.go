@@ -35,6 +35,8 @@ type DiskSpec struct {
 	Preallocate    bool  `json:"preallocate,omitempty"`
 	// Image is where an ISO is made; empty means a name of the launcher's own.
 	Image string `json:"image,omitempty"`
+	// Link is another name under which an ISO is found.
+	Link string `json:"link,omitempty"`
 	// Label and Files describe an ISO. CloudInit fills user-data and friends from files below Source.
 	Label     string     `json:"label,omitempty"`
 	Files     []ISOFile  `json:"files,omitempty"`
