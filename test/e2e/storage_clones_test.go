@@ -26,6 +26,26 @@ func TestDriverClones(t *testing.T) {
 	j.want("size of the clone", size, "212Mi")
 }
 
+// TestBlockClones: a device is cloned as a file is, by its driver or by a copy, and a copy may become a file.
+func TestBlockClones(t *testing.T) {
+	j := startOnArray(t, byDriver, "--volume-mode", "block")
+	clones := []struct{ name, class, mode, way string }{
+		{"quick", byDriver, "Block", "csi-clone"},
+		{"copied", "local", "Block", "copy"},
+		{"filed", "local", "Filesystem", "copy"},
+	}
+	for _, c := range clones {
+		j.kubectlIn(cloneOf(c.name, c.class+", volumeMode: "+c.mode, claimIn(j.namespace, "golden"), ""), "apply", "-f", "-")
+	}
+	for _, c := range clones {
+		j.bootFrom(c.name, c.name)
+		j.ready(c.name)
+		j.clonedBy(c.name, c.way)
+		j.want("volume mode of "+c.name, j.kubectl("get", "pvc", c.name, "-o", "jsonpath={.spec.volumeMode}"), c.mode)
+	}
+	j.nothingTemporary()
+}
+
 // TestSnapshotClones: where the storage makes snapshots, one is made, restored in another namespace and taken away again.
 func TestSnapshotClones(t *testing.T) {
 	owner := startOnArray(t, bySnapshot)

@@ -38,8 +38,8 @@ var storageThatClones = sync.OnceValue(func() error {
 	return nil
 })
 
-// startOnArray is start on storage that clones, with the guest's disk as the DataVolume golden.
-func startOnArray(t *testing.T, class string) *journey {
+// startOnArray is start on storage that clones, with the guest's disk as the DataVolume golden; more are flags of its upload.
+func startOnArray(t *testing.T, class string, more ...string) *journey {
 	t.Helper()
 	if err := storageThatClones(); err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func startOnArray(t *testing.T, class string) *journey {
 			j.reportStorage()
 		}
 	})
-	j.virtctl("image-upload", "dv", "golden", "--image-path", j.guestDisk(), "--storage-class", class)
+	j.virtctl(append([]string{"image-upload", "dv", "golden", "--image-path", j.guestDisk(), "--storage-class", class}, more...)...)
 	return j
 }
 
