@@ -85,8 +85,7 @@ func TestImmovableMachinesAreRefused(t *testing.T) {
 	j := start(t)
 	volume := "type:blank,size:16Mi,name:own"
 	machine := func(mode, strategy string) string {
-		made := j.demo("own-"+strings.ToLower(mode), "--network", "pod", "--run-strategy", "Halted", "--volume-import", volume, "--access-mode", mode)
-		return strings.Replace(made, "\n  template:\n    spec:\n", "\n  template:\n    spec:\n      evictionStrategy: "+strategy+"\n", 1)
+		return j.movable("own-"+strings.ToLower(mode), strategy, "--network", "pod", "--run-strategy", "Halted", "--volume-import", volume, "--access-mode", mode)
 	}
 	r := j.kubectlTry(machine("ReadWriteOnce", "LiveMigrate"), "apply", "-f", "-")
 	if r.Code == 0 || !strings.Contains(r.Stderr, "is not ReadWriteMany, so that two nodes cannot use it at once; use LiveMigrateIfPossible or None") {
@@ -94,6 +93,18 @@ func TestImmovableMachinesAreRefused(t *testing.T) {
 	}
 	j.kubectlIn(machine("ReadWriteOnce", "LiveMigrateIfPossible"), "apply", "-f", "-")
 	j.kubectlIn(machine("ReadWriteMany", "LiveMigrate"), "apply", "-f", "-")
+
+	// The same with a claim that is there already.
+	fixed := func(strategy string) string {
+		return j.movable("fixed", strategy, "--run-strategy", "Halted", "--volume-pvc", "src:own")
+	}
+	j.kubectlIn(`{"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"name":"own"},"spec":{"accessModes":["ReadWriteOnce"],
+"resources":{"requests":{"storage":"16Mi"}}}}`, "apply", "-f", "-")
+	r = j.kubectlTry(fixed("LiveMigrate"), "apply", "-f", "-")
+	if r.Code == 0 || !strings.Contains(r.Stderr, "claim own is not ReadWriteMany, so that two nodes cannot use it at once; use LiveMigrateIfPossible or None") {
+		t.Errorf("a machine on a claim of one node: %+v", r)
+	}
+	j.kubectlIn(fixed("LiveMigrateIfPossible"), "apply", "-f", "-")
 }
 
 // TestSharedFilesMove: a disk that is a file on a claim which both nodes have mounted moves with nothing copied.

@@ -50,6 +50,15 @@ func (s *Server) validateVM(ctx context.Context, r *admissionv1.AdmissionRequest
 		}
 		causes = live
 	}
+	var machine rules.Stays
+	if in.Effective != nil {
+		machine = s.stays(ctx, r.Namespace, rules.Stays{
+			At: field.NewPath("spec", "template", "spec"), Spec: in.Effective, Annotations: vm.Spec.Template.ObjectMeta.Annotations,
+		})
+	}
+	if len(causes) == 0 && in.Effective != nil {
+		causes = machine.Refusals(template(in.Old))
+	}
 	if len(causes) > 0 {
 		answer := denied(causes)
 		answer.Warnings = vmWarnings(vm)
@@ -60,15 +69,21 @@ func (s *Server) validateVM(ctx context.Context, r *admissionv1.AdmissionRequest
 		warnings = append(warnings, rules.Lacking(field.NewPath("spec", "template", "spec"), in.Effective)...)
 	}
 	if in.Effective != nil {
-		warnings = append(warnings, s.stays(ctx, r.Namespace, rules.Stays{
-			At: field.NewPath("spec", "template", "spec"), Spec: in.Effective, Annotations: vm.Spec.Template.ObjectMeta.Annotations,
-		})...)
+		warnings = append(warnings, machine.Warnings()...)
 	}
 	return &admissionv1.AdmissionResponse{Allowed: true, Warnings: warnings}
 }
 
-// stays warns of a machine that says it will migrate and will not be able to. A claim that cannot be read is none to warn of.
-func (s *Server) stays(ctx context.Context, namespace string, machine rules.Stays) []string {
+// template is what a VM's instances are made of; nil without one.
+func template(vm *v1.VirtualMachine) *v1.VirtualMachineInstanceSpec {
+	if vm == nil || vm.Spec.Template == nil {
+		return nil
+	}
+	return &vm.Spec.Template.Spec
+}
+
+// stays lets a machine's claims be read. One that cannot be read is none to speak of.
+func (s *Server) stays(ctx context.Context, namespace string, machine rules.Stays) rules.Stays {
 	machine.Claim = func(name string) *corev1.PersistentVolumeClaim {
 		claim := &corev1.PersistentVolumeClaim{}
 		if s.get(ctx, namespace, name, claim) != nil {
@@ -76,7 +91,7 @@ func (s *Server) stays(ctx context.Context, namespace string, machine rules.Stay
 		}
 		return claim
 	}
-	return machine.Warnings()
+	return machine
 }
 
 // effective gives what the VM's instance would be, whole unless its instance type is not there to be applied.
@@ -167,7 +182,7 @@ func (s *Server) validateVMICreate(ctx context.Context, r *admissionv1.Admission
 	}
 	return &admissionv1.AdmissionResponse{
 		Allowed:  true,
-		Warnings: s.stays(ctx, vmi.Namespace, rules.Stays{At: field.NewPath("spec"), Spec: &vmi.Spec, Annotations: vmi.Annotations}),
+		Warnings: s.stays(ctx, vmi.Namespace, rules.Stays{At: field.NewPath("spec"), Spec: &vmi.Spec, Annotations: vmi.Annotations}).Warnings(),
 	}
 }
 

@@ -15,10 +15,7 @@ func immovable(c *Check, at *field.Path, vm *v1.VirtualMachineSpec, spec *v1.Vir
 	if own == nil || *own != v1.EvictionStrategyLiveMigrate {
 		return
 	}
-	refuse := func(why string) {
-		c.invalid(at.Child("evictionStrategy"), "%s cannot be LiveMigrate: %s; use %s or %s",
-			at.Child("evictionStrategy"), why, v1.EvictionStrategyLiveMigrateIfPossible, v1.EvictionStrategyNone)
-	}
+	refuse := func(why string) { c.notMovable(at, why) }
 	devices := &spec.Domain.Devices
 	switch {
 	case len(devices.GPUs) > 0 || len(devices.HostDevices) > 0:
@@ -43,4 +40,9 @@ func immovable(c *Check, at *field.Path, vm *v1.VirtualMachineSpec, spec *v1.Vir
 			return
 		}
 	}
+}
+
+func (c *Check) notMovable(at *field.Path, why string) {
+	c.invalid(at.Child("evictionStrategy"), "%s cannot be LiveMigrate: %s; use %s or %s",
+		at.Child("evictionStrategy"), why, v1.EvictionStrategyLiveMigrateIfPossible, v1.EvictionStrategyNone)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	v1 "kubevirt.io/api/core/v1"
 )
@@ -19,10 +20,31 @@ type Stays struct {
 	Claim func(name string) *corev1.PersistentVolumeClaim
 }
 
-// Warnings tell of evictionStrategy LiveMigrate on a machine that will not be able to migrate for a reason that may change: manifests with
-// it are accepted everywhere, and the running machine's condition LiveMigratable says the same. What never can migrate is refused.
+// Refusals are the claims that keep a VM from migrating whose owner says that it shall: a node with it could not be emptied. A claim of one
+// node is that for ever. Not judged: what may be pulled out again, and what old, the VM's template so far, says already; nil for a new VM.
+func (s Stays) Refusals(old *v1.VirtualMachineInstanceSpec) []metav1.StatusCause {
+	if !mustMove(s.Spec) {
+		return nil
+	}
+	known := map[string]bool{}
+	if old != nil && mustMove(old) {
+		for _, v := range old.Volumes {
+			known[claimName(v)] = true
+		}
+	}
+	c := &Check{}
+	for i, v := range s.Spec.Volumes {
+		if name := claimName(v); !known[name] && !hotpluggable(v) && s.ofOneNode(name) {
+			c.notMovable(s.At, fmt.Sprintf("%s: %s", claimPath(s.At, i, v), notShared(name)))
+		}
+	}
+	return c.causes
+}
+
+// Warnings tell of evictionStrategy LiveMigrate on a machine that will not be able to migrate and yet is accepted: manifests with it are
+// accepted everywhere, and the running machine's condition LiveMigratable says the same.
 func (s Stays) Warnings() []string {
-	if own := s.Spec.EvictionStrategy; own == nil || *own != v1.EvictionStrategyLiveMigrate {
+	if !mustMove(s.Spec) {
 		return nil
 	}
 	var out []string
@@ -30,18 +52,9 @@ func (s Stays) Warnings() []string {
 		out = append(out, fmt.Sprintf("%s is LiveMigrate, but the machine cannot migrate: %s: %s. A drain of its node will wait until it is stopped. %s, or use %s or None.",
 			s.At.Child("evictionStrategy"), at, why, cure, v1.EvictionStrategyLiveMigrateIfPossible))
 	}
-	for i, volume := range s.Spec.Volumes {
-		name, at := "", s.At.Child("volumes").Index(i)
-		switch {
-		case volume.PersistentVolumeClaim != nil:
-			name, at = volume.PersistentVolumeClaim.ClaimName, at.Child("persistentVolumeClaim", "claimName")
-		case volume.DataVolume != nil:
-			name, at = volume.DataVolume.Name, at.Child("dataVolume", "name")
-		default:
-			continue
-		}
-		if claim := s.Claim(name); claim != nil && !slices.Contains(claim.Spec.AccessModes, corev1.ReadWriteMany) {
-			warn(at, "claim "+name+" is not ReadWriteMany, so that two nodes cannot use it at once", "Use a ReadWriteMany claim")
+	for i, v := range s.Spec.Volumes {
+		if name := claimName(v); s.ofOneNode(name) {
+			warn(claimPath(s.At, i, v), notShared(name), "Use a ReadWriteMany claim")
 		}
 	}
 	if _, allowed := s.Annotations[v1.AllowPodBridgeNetworkLiveMigrationAnnotation]; allowed {
@@ -55,4 +68,40 @@ func (s Stays) Warnings() []string {
 		}
 	}
 	return out
+}
+
+func mustMove(spec *v1.VirtualMachineInstanceSpec) bool {
+	return spec.EvictionStrategy != nil && *spec.EvictionStrategy == v1.EvictionStrategyLiveMigrate
+}
+
+// ofOneNode tells whether a claim is there and no second node can use it.
+func (s Stays) ofOneNode(name string) bool {
+	if name == "" {
+		return false
+	}
+	claim := s.Claim(name)
+	return claim != nil && !slices.Contains(claim.Spec.AccessModes, corev1.ReadWriteMany)
+}
+
+func notShared(claim string) string {
+	return "claim " + claim + " is not ReadWriteMany, so that two nodes cannot use it at once"
+}
+
+// claimName is the claim behind a volume, or "".
+func claimName(v v1.Volume) string {
+	switch {
+	case v.PersistentVolumeClaim != nil:
+		return v.PersistentVolumeClaim.ClaimName
+	case v.DataVolume != nil:
+		return v.DataVolume.Name
+	}
+	return ""
+}
+
+func claimPath(spec *field.Path, i int, v v1.Volume) *field.Path {
+	at := spec.Child("volumes").Index(i)
+	if v.PersistentVolumeClaim != nil {
+		return at.Child("persistentVolumeClaim", "claimName")
+	}
+	return at.Child("dataVolume", "name")
 }
