@@ -7,6 +7,7 @@ import (
 	v1 "kubevirt.io/api/core/v1"
 	"libvirt.org/go/libvirtxml"
 
+	"virtctl/internal/claims"
 	"virtctl/internal/libvirt/wire"
 )
 
@@ -92,7 +93,7 @@ func (b *builder) disks() error {
 			return invalid(diskPath(i).Child("name"), "no volume is named %q; add it to spec.volumes or remove the disk", spec.Name)
 		case !hasVolume:
 			facts = nil
-		case facts == nil && isHotplug(&b.vmi.Spec.Volumes[at]):
+		case facts == nil && claims.Pluggable(b.vmi.Spec.Volumes[at].VolumeSource):
 			if spec.CDRom == nil {
 				continue // plugged in when its attachment pod is ready
 			}

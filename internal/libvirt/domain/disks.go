@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	v1 "kubevirt.io/api/core/v1"
 
+	"virtctl/internal/claims"
 	"virtctl/internal/libvirt/layout"
 	"virtctl/internal/libvirt/wire"
 )
@@ -62,7 +63,7 @@ func Disks(vmi *v1.VirtualMachineInstance, opts DiskOptions) ([]wire.DiskSpec, e
 			return nil, invalid(devicesPath().Child("disks").Index(i).Child("name"),
 				"no volume is named %q; add it to spec.volumes or remove the disk", disk.Name)
 		}
-		if isHotplug(&vmi.Spec.Volumes[at]) {
+		if claims.Pluggable(vmi.Spec.Volumes[at].VolumeSource) {
 			continue
 		}
 		spec, err := diskSpec(vmi, at, opts)
@@ -83,7 +84,7 @@ func HotplugDisk(vmi *v1.VirtualMachineInstance, volume string, opts DiskOptions
 	if !ok {
 		return wire.DiskSpec{}, invalid(specPath().Child("volumes"), "no volume is named %q", volume)
 	}
-	if !isHotplug(&vmi.Spec.Volumes[at]) {
+	if !claims.Pluggable(vmi.Spec.Volumes[at].VolumeSource) {
 		return wire.DiskSpec{}, invalid(specPath().Child("volumes").Index(at),
 			"volume %q is not hot-pluggable; set hotpluggable: true on its claim or DataVolume", volume)
 	}
@@ -125,11 +126,6 @@ func volumesByName(vmi *v1.VirtualMachineInstance) map[string]int {
 		index[vmi.Spec.Volumes[i].Name] = i
 	}
 	return index
-}
-
-func isHotplug(volume *v1.Volume) bool {
-	return volume.PersistentVolumeClaim != nil && volume.PersistentVolumeClaim.Hotpluggable ||
-		volume.DataVolume != nil && volume.DataVolume.Hotpluggable
 }
 
 func diskSpec(vmi *v1.VirtualMachineInstance, at int, opts DiskOptions) (wire.DiskSpec, error) {

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	v1 "kubevirt.io/api/core/v1"
 
+	"virtctl/internal/claims"
 	"virtctl/internal/clusterconfig"
 )
 
@@ -188,7 +189,7 @@ func addable(spec *v1.VirtualMachineInstanceSpec, opts *v1.AddVolumeOptions, nam
 		if v.Name == opts.Name {
 			return vmConflict(name, "Unable to add volume [%s] because volume with that name already exists", opts.Name)
 		}
-		if source := claimOf(v.VolumeSource); source != "" && source == claimOf(volumeSource(opts)) {
+		if source := claims.Of(v.VolumeSource); source != "" && source == claims.Of(volumeSource(opts)) {
 			return vmConflict(name, "Unable to add volume source [%s] because it already exists", source)
 		}
 	}
@@ -197,18 +198,6 @@ func addable(spec *v1.VirtualMachineInstanceSpec, opts *v1.AddVolumeOptions, nam
 		return vmConflict(name, "Unable to add volume [%s] because disk with that name already exists", opts.Name)
 	}
 	return nil
-}
-
-// claimOf gives the claim behind a volume. A DataVolume's claim has its name.
-func claimOf(v v1.VolumeSource) string {
-	switch {
-	case v.DataVolume != nil:
-		return v.DataVolume.Name
-	case v.PersistentVolumeClaim != nil:
-		return v.PersistentVolumeClaim.ClaimName
-	default:
-		return ""
-	}
 }
 
 func volumeSource(opts *v1.AddVolumeOptions) v1.VolumeSource {
@@ -220,8 +209,7 @@ func removable(spec *v1.VirtualMachineInstanceSpec, volume, name string) error {
 	if i < 0 {
 		return vmConflict(name, "Unable to remove volume [%s] because it does not exist", volume)
 	}
-	v := spec.Volumes[i]
-	if (v.DataVolume == nil || !v.DataVolume.Hotpluggable) && (v.PersistentVolumeClaim == nil || !v.PersistentVolumeClaim.Hotpluggable) {
+	if !claims.Pluggable(spec.Volumes[i].VolumeSource) {
 		return vmConflict(name, "Unable to remove volume [%s] because it is not hotpluggable", volume)
 	}
 	return nil

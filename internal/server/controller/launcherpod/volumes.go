@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	v1 "kubevirt.io/api/core/v1"
 
+	"virtctl/internal/claims"
 	"virtctl/internal/clusterconfig"
 	"virtctl/internal/libvirt/layout"
 )
@@ -133,23 +134,16 @@ func (m *mounts) ofVolume(in Input, v *v1.Volume) error {
 	return nil
 }
 
-// ClaimName is the PersistentVolumeClaim behind a volume, or empty. A DataVolume's claim has the DataVolume's name.
+// ClaimName is the PersistentVolumeClaim that a volume needs, or empty: one that is only read counts too.
 func ClaimName(v *v1.Volume) string {
-	switch {
-	case v.PersistentVolumeClaim != nil:
-		return v.PersistentVolumeClaim.ClaimName
-	case v.DataVolume != nil:
-		return v.DataVolume.Name
-	case v.Ephemeral != nil && v.Ephemeral.PersistentVolumeClaim != nil:
+	if v.Ephemeral != nil && v.Ephemeral.PersistentVolumeClaim != nil {
 		return v.Ephemeral.PersistentVolumeClaim.ClaimName
 	}
-	return ""
+	return claims.Of(v.VolumeSource)
 }
 
 // IsHotplug tells whether a volume is attached through an attachment pod.
-func IsHotplug(v *v1.Volume) bool {
-	return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.Hotpluggable || v.DataVolume != nil && v.DataVolume.Hotpluggable
-}
+func IsHotplug(v *v1.Volume) bool { return claims.Pluggable(v.VolumeSource) }
 
 func (m *mounts) claim(name string, v *v1.Volume, known Claim) {
 	readOnly := v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly

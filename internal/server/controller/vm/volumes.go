@@ -8,16 +8,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	v1 "kubevirt.io/api/core/v1"
 
+	"virtctl/internal/claims"
 	"virtctl/internal/clusterconfig"
 )
 
 // pluggable tells whether volumes of the template reach a running guest.
 func pluggable(c clusterconfig.Config) bool {
 	return c.Gate(clusterconfig.GateDeclarativeHotplugVolumes) || c.Gate(clusterconfig.GateHotplugVolumes)
-}
-
-func hotplug(v v1.Volume) bool {
-	return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.Hotpluggable || v.DataVolume != nil && v.DataVolume.Hotpluggable
 }
 
 // updateVolumes plugs what the VM's template has and the VMI lacks, and unplugs the other way round. A volume whose claim has
@@ -33,13 +30,13 @@ func updateVolumes(config clusterconfig.Config, vm *v1.VirtualMachine, vmi *v1.V
 		at := slices.IndexFunc(template.Volumes, func(t v1.Volume) bool { return t.Name == v.Name })
 		other := at < 0 || !equality.Semantic.DeepEqual(template.Volumes[at].VolumeSource, v.VolumeSource)
 		// The older way knows volumes that only the VMI has.
-		return hotplug(v) && other && (declarative || removalAsked(vm, v.Name))
+		return claims.Pluggable(v.VolumeSource) && other && (declarative || removalAsked(vm, v.Name))
 	})
 	if len(vmi.Spec.Volumes) < before {
 		dropDisks(vmi, template)
 	}
 	for _, v := range template.Volumes {
-		if !hotplug(v) || hasVolume(&vmi.Spec, v.Name) || unplugging(vmi, v.Name) {
+		if !claims.Pluggable(v.VolumeSource) || hasVolume(&vmi.Spec, v.Name) || unplugging(vmi, v.Name) {
 			continue
 		}
 		vmi.Spec.Volumes = append(vmi.Spec.Volumes, *v.DeepCopy())
@@ -100,7 +97,7 @@ func addDisk(spec, template *v1.VirtualMachineInstanceSpec, volume string) {
 func dropPlugged(spec *v1.VirtualMachineInstanceSpec) {
 	gone := map[string]bool{}
 	spec.Volumes = slices.DeleteFunc(spec.Volumes, func(v v1.Volume) bool {
-		gone[v.Name] = hotplug(v) || v.MemoryDump != nil
+		gone[v.Name] = claims.Pluggable(v.VolumeSource) || v.MemoryDump != nil
 		return gone[v.Name]
 	})
 	spec.Domain.Devices.Disks = slices.DeleteFunc(spec.Domain.Devices.Disks, func(d v1.Disk) bool { return gone[d.Name] && d.CDRom == nil })
@@ -146,7 +143,7 @@ func fulfil(spec *v1.VirtualMachineInstanceSpec, q *v1.VirtualMachineVolumeReque
 		spec.Domain.Devices.Disks = append(spec.Domain.Devices.Disks, disk)
 	case q.RemoveVolumeOptions != nil:
 		name := q.RemoveVolumeOptions.Name
-		spec.Volumes = slices.DeleteFunc(spec.Volumes, func(v v1.Volume) bool { return v.Name == name && hotplug(v) })
+		spec.Volumes = slices.DeleteFunc(spec.Volumes, func(v v1.Volume) bool { return v.Name == name && claims.Pluggable(v.VolumeSource) })
 		if !hasVolume(spec, name) {
 			spec.Domain.Devices.Disks = slices.DeleteFunc(spec.Domain.Devices.Disks, func(d v1.Disk) bool { return d.Name == name })
 		}

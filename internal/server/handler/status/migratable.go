@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	v1 "kubevirt.io/api/core/v1"
+
+	"virtctl/internal/claims"
 )
 
 // statePrefix begins the name of the claim that keeps a VM's TPM and firmware variables (contract). It is in the status, not in the spec.
@@ -93,18 +95,18 @@ func reservesSCSI(vmi *v1.VirtualMachineInstance) bool {
 
 // disks gives the first disk that only this node can see.
 func disks(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceStatus) *obstacle {
-	claims := map[string]*v1.PersistentVolumeClaimInfo{}
+	infos := map[string]*v1.PersistentVolumeClaimInfo{}
 	for i := range status.VolumeStatus {
-		claims[status.VolumeStatus[i].Name] = status.VolumeStatus[i].PersistentVolumeClaimInfo
+		infos[status.VolumeStatus[i].Name] = status.VolumeStatus[i].PersistentVolumeClaimInfo
 	}
-	for name, claim := range claims {
+	for name, claim := range infos {
 		if strings.HasPrefix(name, statePrefix) && !shared(claim) {
 			return &obstacle{v1.VirtualMachineInstanceReasonDisksNotMigratable, "cannot migrate VMI: Backend storage PVC is not RWX"}
 		}
 	}
 	for _, v := range vmi.Spec.Volumes {
-		switch name := claimOf(v); {
-		case name != "" && !shared(claims[v.Name]):
+		switch name := claims.Of(v.VolumeSource); {
+		case name != "" && !shared(infos[v.Name]):
 			return &obstacle{v1.VirtualMachineInstanceReasonDisksNotMigratable, fmt.Sprintf(
 				"cannot migrate VMI: PVC %s is not shared, live migration requires that all PVCs must be shared (using ReadWriteMany access mode)", name)}
 		case v.HostDisk != nil && !isTrue(v.HostDisk.Shared):
@@ -112,17 +114,6 @@ func disks(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceStat
 		}
 	}
 	return nil
-}
-
-// claimOf is the claim whose contents the guest changes, "" for other volumes.
-func claimOf(v v1.Volume) string {
-	switch {
-	case v.PersistentVolumeClaim != nil:
-		return v.PersistentVolumeClaim.ClaimName
-	case v.DataVolume != nil:
-		return v.DataVolume.Name
-	}
-	return ""
 }
 
 func shared(claim *v1.PersistentVolumeClaimInfo) bool {
@@ -135,7 +126,7 @@ func method(vmi *v1.VirtualMachineInstance, status *v1.VirtualMachineInstanceSta
 		return v1.BlockMigration
 	}
 	for _, v := range vmi.Spec.Volumes {
-		if claimOf(v) == "" && (v.HostDisk == nil || !isTrue(v.HostDisk.Shared)) && !readOnly(vmi, v.Name) {
+		if claims.Of(v.VolumeSource) == "" && (v.HostDisk == nil || !isTrue(v.HostDisk.Shared)) && !readOnly(vmi, v.Name) {
 			return v1.BlockMigration
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	v1 "kubevirt.io/api/core/v1"
+
+	"virtctl/internal/claims"
 )
 
 // Stays is what a machine is judged by that says it will migrate.
@@ -29,12 +31,12 @@ func (s Stays) Refusals(old *v1.VirtualMachineInstanceSpec) []metav1.StatusCause
 	known := map[string]bool{}
 	if old != nil && mustMove(old) {
 		for _, v := range old.Volumes {
-			known[claimName(v)] = true
+			known[claims.Of(v.VolumeSource)] = true
 		}
 	}
 	c := &Check{}
 	for i, v := range s.Spec.Volumes {
-		if name := claimName(v); !known[name] && !hotpluggable(v) && s.ofOneNode(name) {
+		if name := claims.Of(v.VolumeSource); !known[name] && !claims.Pluggable(v.VolumeSource) && s.ofOneNode(name) {
 			c.notMovable(s.At, fmt.Sprintf("%s: %s", claimPath(s.At, i, v), notShared(name)))
 		}
 	}
@@ -53,7 +55,7 @@ func (s Stays) Warnings() []string {
 			s.At.Child("evictionStrategy"), at, why, cure, v1.EvictionStrategyLiveMigrateIfPossible))
 	}
 	for i, v := range s.Spec.Volumes {
-		if name := claimName(v); s.ofOneNode(name) {
+		if name := claims.Of(v.VolumeSource); s.ofOneNode(name) {
 			warn(claimPath(s.At, i, v), notShared(name), "Use a ReadWriteMany claim")
 		}
 	}
@@ -85,17 +87,6 @@ func (s Stays) ofOneNode(name string) bool {
 
 func notShared(claim string) string {
 	return "claim " + claim + " is not ReadWriteMany, so that two nodes cannot use it at once"
-}
-
-// claimName is the claim behind a volume, or "".
-func claimName(v v1.Volume) string {
-	switch {
-	case v.PersistentVolumeClaim != nil:
-		return v.PersistentVolumeClaim.ClaimName
-	case v.DataVolume != nil:
-		return v.DataVolume.Name
-	}
-	return ""
 }
 
 func claimPath(spec *field.Path, i int, v v1.Volume) *field.Path {

@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	v1 "kubevirt.io/api/core/v1"
 
+	"virtctl/internal/claims"
 	"virtctl/internal/clusterconfig"
 )
 
@@ -73,7 +74,7 @@ func liveMemory(c *Check, at *field.Path, before, after *v1.Memory) {
 // permanent refuses that a volume which was there from the start goes, or becomes another.
 func permanent(c *Check, at *field.Path, before, after *v1.VirtualMachineInstanceSpec) {
 	for _, old := range before.Volumes {
-		if hotpluggable(old) || old.MemoryDump != nil {
+		if claims.Pluggable(old.VolumeSource) || old.MemoryDump != nil {
 			continue
 		}
 		now := volumeNamed(after, old.Name)
@@ -88,10 +89,6 @@ func permanent(c *Check, at *field.Path, before, after *v1.VirtualMachineInstanc
 
 // migratable volumes may get another claim: their contents move along.
 func migratable(v v1.Volume) bool { return v.PersistentVolumeClaim != nil || v.DataVolume != nil }
-
-func hotpluggable(v v1.Volume) bool {
-	return (v.DataVolume != nil && v.DataVolume.Hotpluggable) || (v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.Hotpluggable)
-}
 
 // AgentUpdate judges a change of a VMI by a node agent. An agent that was taken over must not reach beyond its own node: it
 // may neither take VMIs from other nodes nor send its own to where it likes (CVE-2023-26484, CVE-2025-64436).
