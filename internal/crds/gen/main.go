@@ -31,12 +31,14 @@ func run(outDir string) error {
 		return err
 	}
 	defer os.RemoveAll(work)
-	// KubeVirt's descriptions would be megabytes in every client's discovery; CDI's are what `kubectl explain datavolume` tells.
-	if err := generate(work, "crd:maxDescLen=0,allowDangerousTypes=true", packages()); err != nil {
-		return err
+	args := []string{"run", controllerGen, "crd:maxDescLen=0,allowDangerousTypes=true", "output:dir=" + work}
+	for _, pkg := range append(packages(), cdiPackages...) {
+		args = append(args, "paths="+pkg)
 	}
-	if err := generate(work, "crd:allowDangerousTypes=true", cdiPackages); err != nil {
-		return err
+	cmd := exec.Command("go", args...)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("run %s: %w", controllerGen, err)
 	}
 	for _, d := range definitions {
 		if err := write(d, work, outDir); err != nil {
@@ -47,19 +49,6 @@ func run(outDir string) error {
 		return err
 	}
 	return writeMarked(work, outDir)
-}
-
-func generate(into, generator string, packages []string) error {
-	args := []string{"run", controllerGen, generator, "output:dir=" + into}
-	for _, pkg := range packages {
-		args = append(args, "paths="+pkg)
-	}
-	cmd := exec.Command("go", args...)
-	cmd.Stderr = os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("run %s: %w", controllerGen, err)
-	}
-	return nil
 }
 
 func packages() []string {
