@@ -1,5 +1,7 @@
 package names
 
+import "strings"
+
 // Labels.
 const (
 	LabelApp      = "app"
@@ -46,3 +48,10 @@ const (
 	LabelDefaultPreferenceKind   = "instancetype.kubevirt.io/default-preference-kind"
 	LabelDynamicCredentials      = "kubevirt.io/dynamic-credentials-support"
 )
+
+// Inherited tells whether a label goes on from a disk to what is made of it or leads to it. As CDI has it, those of kubevirt.io and of
+// every domain below do; only what cdi.kubevirt.io says, for one who manages an object, stays where it is.
+func Inherited(label string) bool {
+	domain, _, _ := strings.Cut(label, "/")
+	return domain != LabelComponent && (domain == "kubevirt.io" || strings.HasSuffix(domain, ".kubevirt.io"))
+}

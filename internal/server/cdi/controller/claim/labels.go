@@ -1,16 +1,13 @@
 package claim
 
 import (
-	"strings"
-
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"virtctl/internal/cdi/names"
 )
 
-// allowedLabel keeps an image from setting labels that are not about virtual machines, or that no object can have.
+// allowedLabel keeps an image from setting labels that are not about virtual machines, that no object can have, or by which CDI
+// tells who manages a claim.
 func allowedLabel(key, value string) bool {
-	domain, _, found := strings.Cut(key, "/")
-	if !found || domain != "kubevirt.io" && !strings.HasSuffix(domain, ".kubevirt.io") {
-		return false
-	}
-	return len(validation.IsQualifiedName(key)) == 0 && len(validation.IsValidLabelValue(value)) == 0
+	return names.Inherited(key) && len(validation.IsQualifiedName(key)) == 0 && len(validation.IsValidLabelValue(value)) == 0
 }

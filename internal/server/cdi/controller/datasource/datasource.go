@@ -4,7 +4,6 @@ package datasource
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -208,8 +207,7 @@ func (r *Reconciler) ofSnapshot(ctx context.Context, key client.ObjectKey) (outc
 // inherit copies labels about machines, and of kubevirt.io in general, to the DataSource.
 func inherit(ds *cdi.DataSource, from map[string]string) {
 	for key, value := range from {
-		domain, _, _ := strings.Cut(key, "/")
-		if domain != "kubevirt.io" && domain != "instancetype.kubevirt.io" && domain != "template.kubevirt.io" {
+		if !names.Inherited(key) {
 			continue
 		}
 		if ds.Labels == nil {

@@ -239,7 +239,7 @@ func (r *Reconciler) volume(p *pass, name, digest string) *cdi.DataVolume {
 		dv.Labels[key] = value
 	}
 	for key, value := range p.cron.Labels {
-		if machineLabel(key) {
+		if names.Inherited(key) {
 			dv.Labels[key] = value
 		}
 	}

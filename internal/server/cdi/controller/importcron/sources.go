@@ -43,11 +43,6 @@ func pin(r *cdi.DataVolumeSourceRegistry, digest, dockerRef string) {
 	r.URL = &url
 }
 
-func machineLabel(key string) bool {
-	domain, _, _ := strings.Cut(key, "/")
-	return domain == "kubevirt.io" || domain == "instancetype.kubevirt.io" || domain == "template.kubevirt.io"
-}
-
 func (r *Reconciler) stamp() string { return r.Now().UTC().Format(time.RFC3339Nano) }
 
 // used notes when an import was last the newest: the oldest are collected first.
@@ -122,7 +117,7 @@ func (r *Reconciler) point(ctx context.Context, p *pass) error {
 func (r *Reconciler) describe(p *pass, ds *cdi.DataSource) {
 	for _, from := range []map[string]string{p.cron.Labels, p.cron.Spec.Template.Labels} {
 		for key, value := range from {
-			if machineLabel(key) {
+			if names.Inherited(key) {
 				ds.Labels[key] = value
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -162,8 +161,4 @@ func (r *Reconciler) refuse(p *pass, message string) {
 		a[names.AnnCloneError] = message
 		r.tell(p, corev1.EventTypeWarning, names.EventErrUnableToClone, message)
 	}
-}
-
-func machineLabel(key string) bool {
-	return strings.HasPrefix(key, "instancetype.kubevirt.io/") || strings.HasPrefix(key, "kubevirt.io/")
 }

@@ -177,7 +177,7 @@ func (r *Reconciler) mirror(ctx context.Context, p *pass) {
 		}
 	}
 	for key, value := range p.prime.Labels {
-		if _, taken := p.claim.Labels[key]; !taken && len(key) > 0 && machineLabel(key) {
+		if _, taken := p.claim.Labels[key]; !taken && len(key) > 0 && names.Inherited(key) {
 			if p.claim.Labels == nil {
 				p.claim.Labels = map[string]string{}
 			}
