@@ -83,9 +83,10 @@ func TestClaimsDecideMigration(t *testing.T) {
 // TestImmovableMachinesAreRefused: who wants a machine moved when its node is emptied hears at once that it never can be.
 func TestImmovableMachinesAreRefused(t *testing.T) {
 	j := start(t)
-	volume := "type:blank,size:16Mi,name:own"
 	machine := func(mode, strategy string) string {
-		return j.movable("own-"+strings.ToLower(mode), strategy, "--network", "pod", "--run-strategy", "Halted", "--volume-import", volume, "--access-mode", mode)
+		name := "own-" + strings.ToLower(mode)
+		return j.movable(name, strategy, "--network", "pod", "--run-strategy", "Halted",
+			"--volume-import", "type:blank,size:16Mi,name:"+name, "--access-mode", mode)
 	}
 	r := j.kubectlTry(machine("ReadWriteOnce", "LiveMigrate"), "apply", "-f", "-")
 	if r.Code == 0 || !strings.Contains(r.Stderr, "is not ReadWriteMany, so that two nodes cannot use it at once; use LiveMigrateIfPossible or None") {
@@ -96,12 +97,12 @@ func TestImmovableMachinesAreRefused(t *testing.T) {
 
 	// The same with a claim that is there already.
 	fixed := func(strategy string) string {
-		return j.movable("fixed", strategy, "--run-strategy", "Halted", "--volume-pvc", "src:own")
+		return j.movable("fixed", strategy, "--run-strategy", "Halted", "--volume-pvc", "src:root")
 	}
-	j.kubectlIn(`{"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"name":"own"},"spec":{"accessModes":["ReadWriteOnce"],
+	j.kubectlIn(`{"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"name":"root"},"spec":{"accessModes":["ReadWriteOnce"],
 "resources":{"requests":{"storage":"16Mi"}}}}`, "apply", "-f", "-")
 	r = j.kubectlTry(fixed("LiveMigrate"), "apply", "-f", "-")
-	if r.Code == 0 || !strings.Contains(r.Stderr, "claim own is not ReadWriteMany, so that two nodes cannot use it at once; use LiveMigrateIfPossible or None") {
+	if r.Code == 0 || !strings.Contains(r.Stderr, "claim root is not ReadWriteMany, so that two nodes cannot use it at once; use LiveMigrateIfPossible or None") {
 		t.Errorf("a machine on a claim of one node: %+v", r)
 	}
 	j.kubectlIn(fixed("LiveMigrateIfPossible"), "apply", "-f", "-")

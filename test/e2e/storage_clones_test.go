@@ -28,14 +28,14 @@ func TestDriverClones(t *testing.T) {
 
 // TestBlockClones: a device is cloned as a file is, by its driver or by a copy, and a copy may become a file.
 func TestBlockClones(t *testing.T) {
-	j := startOnArray(t, byDriver, "--volume-mode", "block")
+	j := startOnArray(t, byDriver, "--volume-mode", "block", "--access-mode", "ReadWriteOnce")
 	clones := []struct{ name, class, mode, way string }{
 		{"quick", byDriver, "Block", "csi-clone"},
 		{"copied", "local", "Block", "copy"},
 		{"filed", "local", "Filesystem", "copy"},
 	}
 	for _, c := range clones {
-		j.kubectlIn(cloneOf(c.name, c.class+", volumeMode: "+c.mode, claimIn(j.namespace, "golden"), ""), "apply", "-f", "-")
+		j.kubectlIn(cloneOf(c.name, c.class+", accessModes: [ReadWriteOnce], volumeMode: "+c.mode, claimIn(j.namespace, "golden"), ""), "apply", "-f", "-")
 	}
 	for _, c := range clones {
 		j.bootFrom(c.name, c.name)
