@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"virtctl/internal/libvirt/layout"
 	"virtctl/internal/libvirt/process"
 	"virtctl/internal/libvirt/wire"
@@ -66,7 +68,7 @@ func becomePod(dir string, args []string) error {
 		{filepath.Join(dir, "tmp"), root + "/tmp", "", syscall.MS_BIND, ""},
 	}
 	devices := filepath.Join(dir, "dev")
-	names := []string{"null", "zero", "full", "random", "urandom", "tty", "net/tun"}
+	names := []string{"null", "zero", "full", "random", "urandom", "tty"}
 	if _, err := os.Stat("/dev/kvm"); err == nil && os.Getenv("LAUNCHER_TEST_ROOT") != "" {
 		names = append(names, "kvm")
 	}
@@ -80,6 +82,10 @@ func becomePod(dir string, args []string) error {
 		}
 		mounts = append(mounts[:1:1], append([]mount{{"/dev/" + name, target, "", syscall.MS_BIND, ""}}, mounts[1:]...)...)
 	}
+	if err := os.MkdirAll(filepath.Join(devices, "net"), 0o755); err != nil {
+		return err
+	}
+	mounts = append(mounts, mount{"tmpfs", root + "/dev/net", "tmpfs", 0, "mode=0755"})
 	if extra != "" {
 		from, to, _ := strings.Cut(extra, ":")
 		mounts = append(mounts, mount{from, root + to, "", syscall.MS_BIND, ""})
@@ -88,6 +94,11 @@ func becomePod(dir string, args []string) error {
 		if err := syscall.Mount(m.source, m.target, m.kind, m.flags, m.data); err != nil {
 			return fmt.Errorf("mount %s on %s: %w", m.source, m.target, err)
 		}
+	}
+	// The node may keep its own to root; virt-handler lets launchers open theirs.
+	tun := root + "/dev/net/tun"
+	if err := errors.Join(syscall.Mknod(tun, syscall.S_IFCHR, int(unix.Mkdev(10, 200))), os.Chmod(tun, 0o666)); err != nil {
+		return fmt.Errorf("make %s: %w", tun, err)
 	}
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("ip: %w: %s", err, out)
