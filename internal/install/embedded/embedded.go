@@ -86,44 +86,43 @@ func (c Cluster) Publish() error {
 	if err != nil {
 		return fmt.Errorf("read the embedded cluster's kubeconfig: %w", err)
 	}
-	return edit(func(user *clientcmdapi.Config) {
-		for name, cluster := range own.Clusters {
-			user.Clusters[name] = cluster
-		}
-		for name, auth := range own.AuthInfos {
-			user.AuthInfos[name] = auth
-		}
-		user.Contexts[Context] = own.Contexts[own.CurrentContext]
-		if _, ok := user.Contexts[user.CurrentContext]; !ok {
-			user.CurrentContext = Context
+	at, ok := own.Contexts[own.CurrentContext]
+	if !ok || own.Clusters[at.Cluster] == nil || own.AuthInfos[at.AuthInfo] == nil {
+		return fmt.Errorf("%s has no current context: start the cluster again with `virt-kube up`", c.Kubeconfig())
+	}
+	cluster, user := own.Clusters[at.Cluster].DeepCopy(), own.AuthInfos[at.AuthInfo].DeepCopy()
+	// What keeps its origin would be written there, and not for the user.
+	cluster.LocationOfOrigin, user.LocationOfOrigin = "", ""
+	return edit(func(config *clientcmdapi.Config) {
+		// All three have the context's name: a user may have an "admin" of his own.
+		config.Clusters[Context], config.AuthInfos[Context] = cluster, user
+		config.Contexts[Context] = &clientcmdapi.Context{Cluster: Context, AuthInfo: Context}
+		if _, ok := config.Contexts[config.CurrentContext]; !ok {
+			config.CurrentContext = Context
 		}
 	})
 }
 
 // Withdraw takes the context out of the user's kubeconfig again.
 func (c Cluster) Withdraw() error {
-	return edit(func(user *clientcmdapi.Config) {
-		ours, ok := user.Contexts[Context]
-		if !ok {
-			return
-		}
-		delete(user.Contexts, Context)
-		delete(user.Clusters, ours.Cluster)
-		delete(user.AuthInfos, ours.AuthInfo)
-		if user.CurrentContext == Context {
-			user.CurrentContext = ""
+	return edit(func(config *clientcmdapi.Config) {
+		delete(config.Contexts, Context)
+		delete(config.Clusters, Context)
+		delete(config.AuthInfos, Context)
+		if config.CurrentContext == Context {
+			config.CurrentContext = ""
 		}
 	})
 }
 
 func edit(change func(*clientcmdapi.Config)) error {
 	access := clientcmd.NewDefaultPathOptions()
-	user, err := access.GetStartingConfig()
+	config, err := access.GetStartingConfig()
 	if err != nil {
 		return fmt.Errorf("read your kubeconfig: %w", err)
 	}
-	change(user)
-	if err := clientcmd.ModifyConfig(access, *user, true); err != nil {
+	change(config)
+	if err := clientcmd.ModifyConfig(access, *config, true); err != nil {
 		return fmt.Errorf("write your kubeconfig: %w", err)
 	}
 	return nil
