@@ -65,7 +65,7 @@ up: deps build bin/virt-kube images ## from nothing to a running VM: cluster, pl
 
 .PHONY: down
 down: ## stop the embedded cluster and leave nothing behind
-	bin/virt-kube down --state-dir $(STATE_DIR) --purge
+	bin/virtctl uninstall --embedded --state-dir $(STATE_DIR) --delete-vms
 
 .PHONY: generate
 generate: ## write again what is generated: definitions, completions, reference
