@@ -55,9 +55,9 @@ func (s *Server) validateVM(ctx context.Context, r *admissionv1.AdmissionRequest
 		machine = s.stays(ctx, r.Namespace, rules.Stays{
 			At: field.NewPath("spec", "template", "spec"), Spec: in.Effective, Annotations: vm.Spec.Template.ObjectMeta.Annotations,
 		})
-	}
-	if len(causes) == 0 && in.Effective != nil {
-		causes = machine.Refusals(template(in.Old))
+		if len(causes) == 0 {
+			causes = machine.Refusals(template(in.Old))
+		}
 	}
 	if len(causes) > 0 {
 		answer := denied(causes)
@@ -82,12 +82,17 @@ func template(vm *v1.VirtualMachine) *v1.VirtualMachineInstanceSpec {
 	return &vm.Spec.Template.Spec
 }
 
-// stays lets a machine's claims be read. One that cannot be read is none to speak of.
+// stays lets a machine's claims be read, each once. One that cannot be read is none to speak of.
 func (s *Server) stays(ctx context.Context, namespace string, machine rules.Stays) rules.Stays {
+	read := map[string]*corev1.PersistentVolumeClaim{}
 	machine.Claim = func(name string) *corev1.PersistentVolumeClaim {
-		claim := &corev1.PersistentVolumeClaim{}
-		if s.get(ctx, namespace, name, claim) != nil {
-			return nil
+		claim, known := read[name]
+		if !known {
+			claim = &corev1.PersistentVolumeClaim{}
+			if s.get(ctx, namespace, name, claim) != nil {
+				claim = nil
+			}
+			read[name] = claim
 		}
 		return claim
 	}

@@ -11,8 +11,7 @@ import (
 // immovable refuses evictionStrategy LiveMigrate on a machine that can never migrate: it would keep its node from being emptied. Only
 // what the owner wrote is judged; what cannot be known before the machine runs is said by its condition LiveMigratable.
 func immovable(c *Check, at *field.Path, vm *v1.VirtualMachineSpec, spec *v1.VirtualMachineInstanceSpec) {
-	own := vm.Template.Spec.EvictionStrategy
-	if own == nil || *own != v1.EvictionStrategyLiveMigrate {
+	if !mustMove(&vm.Template.Spec) {
 		return
 	}
 	refuse := func(why string) { c.notMovable(at, why) }
@@ -36,7 +35,7 @@ func immovable(c *Check, at *field.Path, vm *v1.VirtualMachineSpec, spec *v1.Vir
 			modes = t.Spec.Storage.AccessModes
 		}
 		if len(modes) > 0 && !slices.Contains(modes, corev1.ReadWriteMany) {
-			refuse("data volume " + t.Name + " is not ReadWriteMany, so that two nodes cannot use it at once")
+			refuse(notShared("data volume " + t.Name))
 			return
 		}
 	}

@@ -37,7 +37,7 @@ func (s Stays) Refusals(old *v1.VirtualMachineInstanceSpec) []metav1.StatusCause
 	c := &Check{}
 	for i, v := range s.Spec.Volumes {
 		if name := claims.Of(v.VolumeSource); !known[name] && !claims.Pluggable(v.VolumeSource) && s.ofOneNode(name) {
-			c.notMovable(s.At, fmt.Sprintf("%s: %s", claimPath(s.At, i, v), notShared(name)))
+			c.notMovable(s.At, fmt.Sprintf("%s: %s", claimPath(s.At, i, v), notShared("claim "+name)))
 		}
 	}
 	return c.causes
@@ -56,7 +56,7 @@ func (s Stays) Warnings() []string {
 	}
 	for i, v := range s.Spec.Volumes {
 		if name := claims.Of(v.VolumeSource); s.ofOneNode(name) {
-			warn(claimPath(s.At, i, v), notShared(name), "Use a ReadWriteMany claim")
+			warn(claimPath(s.At, i, v), notShared("claim "+name), "Use a ReadWriteMany claim")
 		}
 	}
 	if _, allowed := s.Annotations[v1.AllowPodBridgeNetworkLiveMigrationAnnotation]; allowed {
@@ -85,8 +85,8 @@ func (s Stays) ofOneNode(name string) bool {
 	return claim != nil && !slices.Contains(claim.Spec.AccessModes, corev1.ReadWriteMany)
 }
 
-func notShared(claim string) string {
-	return "claim " + claim + " is not ReadWriteMany, so that two nodes cannot use it at once"
+func notShared(storage string) string {
+	return storage + " is not ReadWriteMany, so that two nodes cannot use it at once"
 }
 
 func claimPath(spec *field.Path, i int, v v1.Volume) *field.Path {
